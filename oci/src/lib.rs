@@ -1,0 +1,10 @@
+//! The words of the registry protocol, each checked once at its boundary, and a streaming client.
+//!
+//! Follows the OCI distribution-spec v1.1.1 and, for `ns`, the "Registry Proxying" section of its
+//! main branch (not part of a release). Nothing here knows about peers, stores or configuration.
+
+pub mod digest;
+pub mod reference;
+
+pub use digest::{Algorithm, Digest, Hasher};
+pub use reference::{Reference, Registry, Repository, Tag};

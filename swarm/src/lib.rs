@@ -3,5 +3,9 @@
 //! The way of the bytes is one direction: source, store, reader. Nothing here serves HTTP.
 
 pub mod source;
+pub mod store;
 
 pub use source::{Cause, Fault, FetchRange, Fetched, Origin, PieceSource, SourceError};
+pub use store::{
+    BlobFile, BlobStore, ByteSet, HeldBlob, PartialBlob, ScopeTag, Slice, StoreError, Usage,
+};

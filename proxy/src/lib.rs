@@ -1,1 +1,6 @@
-//! placeholder
+//! The node: one front door for every registry, the rights of its readers, and where bytes come
+//! from.
+
+pub mod accept;
+pub mod catalog;
+pub mod place;

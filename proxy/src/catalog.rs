@@ -11,19 +11,19 @@
 //! Notes go to a bounded memory before each table at once and to disk with the next `flush`, many
 //! in one commit: no request waits for the disk, and a crash forgets what came after the last one.
 
+mod shelf;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use oci::{Digest, Tag};
-use quick_cache::sync::Cache;
-use redb::{Database, Durability, ReadableDatabase as _, TableDefinition};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use redb::Database;
+use serde::{Deserialize, Serialize};
 
 use crate::accept::AcceptClass;
 use crate::place::Place;
+use shelf::{Row, Shelf, Table};
 
-/// Entries of each table kept in memory; about 200 bytes each.
-const REMEMBERED_MAX: usize = 8192;
 /// Rows that may wait for a flush; more are only remembered (the disk does not take them).
 const WAITING_MAX: usize = 65_536;
 /// Pages that redb may keep in memory (its default is 1 GiB).
@@ -282,95 +282,6 @@ pub enum Note {
     NotPublic(Place),
 }
 
-type Table = TableDefinition<'static, &'static str, &'static [u8]>;
-
-/// A row to write: no value means to delete it.
-struct Row {
-    table: Table,
-    key: String,
-    value: Option<Vec<u8>>,
-}
-
-/// A table and the memory before it.
-struct Shelf<F> {
-    table: Table,
-    memory: Cache<String, Remembered<F>>,
-}
-
-/// What the memory says of a key; a fact that is gone is known to be gone before the next flush.
-#[derive(Clone)]
-enum Remembered<F> {
-    Is(F),
-    Gone,
-}
-
-impl<F: Clone + Serialize + DeserializeOwned> Shelf<F> {
-    fn new(name: &'static str) -> Self {
-        Self {
-            table: TableDefinition::new(name),
-            memory: Cache::new(REMEMBERED_MAX),
-        }
-    }
-
-    fn get(&self, database: &Database, key: &str) -> Option<F> {
-        match self.memory.get(key) {
-            Some(Remembered::Is(fact)) => return Some(fact),
-            Some(Remembered::Gone) => return None,
-            None => {}
-        }
-        let read = || -> Result<Option<F>, redb::Error> {
-            let table = database.begin_read()?.open_table(self.table)?;
-            let row = table.get(key)?;
-            Ok(row.and_then(|value| serde_json::from_slice(value.value()).ok()))
-        };
-        let fact = read().unwrap_or_else(|error| {
-            tracing::debug!(%error, "the catalog cannot be read");
-            None
-        })?;
-        self.memory
-            .insert(key.to_owned(), Remembered::Is(fact.clone()));
-        Some(fact)
-    }
-
-    fn under(&self, database: &Database, prefix: &str) -> Vec<F> {
-        let read = || -> Result<Vec<F>, redb::Error> {
-            let table = database.begin_read()?.open_table(self.table)?;
-            let mut facts = Vec::new();
-            for row in table.range(prefix..)?.take(UNDER_MAX) {
-                let (key, value) = row?;
-                if !key.value().starts_with(prefix) {
-                    break;
-                }
-                facts.extend(serde_json::from_slice(value.value()).ok());
-            }
-            Ok(facts)
-        };
-        read().unwrap_or_default()
-    }
-
-    fn remember(&self, key: String, fact: F) -> Row {
-        let value = serde_json::to_vec(&fact).expect("facts are plain data");
-        self.memory.insert(key.clone(), Remembered::Is(fact));
-        Row {
-            table: self.table,
-            key,
-            value: Some(value),
-        }
-    }
-
-    fn forget(&self, key: String) -> Row {
-        self.memory.insert(key.clone(), Remembered::Gone);
-        Row {
-            table: self.table,
-            key,
-            value: None,
-        }
-    }
-}
-
-/// Classes of one tag looked at for a fallback; real clients make a handful.
-const UNDER_MAX: usize = 32;
-
 fn of_digest(place: &Place, digest: &Digest) -> String {
     format!("{place}\n{digest}")
 }
@@ -399,122 +310,4 @@ fn put_aside(path: &Path) -> std::io::Result<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn place() -> Place {
-        Place {
-            registry: "quay.io".parse().unwrap(),
-            repository: "a/b".parse().unwrap(),
-        }
-    }
-
-    fn notes() -> Vec<Note> {
-        let digest = Digest::sha256(b"m");
-        let class = AcceptClass::of(&http::HeaderMap::new());
-        vec![
-            Note::Manifest(
-                place(),
-                digest,
-                ManifestFact {
-                    media_type: "x/y; z=1".into(),
-                    size: 1,
-                    seen: 7,
-                },
-            ),
-            Note::Tag(
-                place(),
-                "latest".parse().unwrap(),
-                class,
-                TagFact { digest, seen: 7 },
-            ),
-            Note::Member(
-                place(),
-                digest,
-                MemberFact {
-                    size: Some(3),
-                    seen: 7,
-                },
-            ),
-            Note::Public(place(), PublicFact { seen: 9 }),
-        ]
-    }
-
-    #[test]
-    fn facts_outlive_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("catalog.redb");
-        let digest = Digest::sha256(b"m");
-        let catalog = Catalog::open(&path).unwrap();
-        catalog.note(notes());
-        assert_eq!(catalog.public(&place()), Some(PublicFact { seen: 9 }));
-        catalog.flush();
-        drop(catalog);
-
-        let catalog = Catalog::open(&path).unwrap();
-        let tag = "latest".parse().unwrap();
-        let class = AcceptClass::of(&http::HeaderMap::new());
-        assert_eq!(
-            catalog.manifest(&place(), &digest).unwrap().media_type,
-            "x/y; z=1"
-        );
-        assert_eq!(catalog.tag(&place(), &tag, &class).unwrap().digest, digest);
-        assert_eq!(catalog.tag_of_any_class(&place(), &tag).len(), 1);
-        assert_eq!(catalog.member(&place(), &digest).unwrap().size, Some(3));
-        catalog.note(vec![
-            Note::TagGone(place(), tag.clone(), class.clone()),
-            Note::NotPublic(place()),
-        ]);
-        assert_eq!(catalog.tag(&place(), &tag, &class), None);
-        assert_eq!(catalog.public(&place()), None);
-    }
-
-    #[test]
-    fn the_old_is_pruned() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("catalog.redb");
-        let catalog = Catalog::open(&path).unwrap();
-        catalog.note(notes());
-        catalog.prune(8);
-        drop(catalog);
-        let catalog = Catalog::open(&path).unwrap();
-        assert_eq!(catalog.member(&place(), &Digest::sha256(b"m")), None);
-        assert!(catalog.public(&place()).is_some());
-    }
-
-    #[test]
-    fn a_damaged_file_is_put_aside() {
-        for damage in [b"not a database".repeat(1000), vec![0; 40960]] {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("catalog.redb");
-            std::fs::write(&path, damage).unwrap();
-            let catalog = Catalog::open(&path).unwrap();
-            assert_eq!(catalog.public(&place()), None);
-            assert!(folder.path().join("catalog.redb.damaged-0").exists());
-        }
-    }
-
-    #[test]
-    fn a_file_damaged_in_the_middle_is_put_aside() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("catalog.redb");
-        let catalog = Catalog::open(&path).unwrap();
-        catalog.note(notes());
-        catalog.flush();
-        drop(catalog);
-        let mut bytes = std::fs::read(&path).unwrap();
-        let length = bytes.len();
-        bytes[4096..length].fill(0xA5);
-        std::fs::write(&path, bytes).unwrap();
-        let catalog = Catalog::open(&path).unwrap();
-        assert_eq!(catalog.public(&place()), None);
-    }
-
-    #[test]
-    fn two_nodes_on_one_folder_is_said() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("catalog.redb");
-        let _first = Catalog::open(&path).unwrap();
-        assert!(matches!(Catalog::open(&path), Err(CatalogError::InUse(_))));
-    }
-}
+mod tests;

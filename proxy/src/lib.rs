@@ -3,4 +3,5 @@
 
 pub mod accept;
 pub mod catalog;
+pub mod coalesce;
 pub mod place;

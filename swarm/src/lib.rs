@@ -2,9 +2,13 @@
 //!
 //! The way of the bytes is one direction: source, store, reader. Nothing here serves HTTP.
 
+pub mod engine;
+pub mod reader;
 pub mod source;
 pub mod store;
 
+pub use engine::{Engine, EngineOptions, EngineStats, FlightScope, Want};
+pub use reader::{BlobReader, BlobStream, How, ReadError};
 pub use source::{Cause, Fault, FetchRange, Fetched, Origin, PieceSource, SourceError};
 pub use store::{
     BlobFile, BlobStore, ByteSet, HeldBlob, PartialBlob, ScopeTag, Slice, StoreError, Usage,

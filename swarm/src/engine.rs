@@ -1,0 +1,209 @@
+//! The engine: one per process, the way in for whoever wants a blob's bytes.
+//!
+//! Invariants: at most one flight per (scope, digest); nothing counts as held before its digest
+//! fits; every task is joined by [`Engine::shutdown`].
+//! Deliberately not here: whether a reader may read. Rights are the caller's, see [`Want`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use oci::Digest;
+
+use crate::reader::{BlobReader, ReadError};
+use crate::source::{Fault, FetchRange, Origin, PieceSource, SourceError};
+use crate::store::{BlobStore, ScopeTag};
+
+/// What one reader asks for.
+///
+/// **Rights.** Held bytes and a flight's bytes are shared by digest; the right to read them is not.
+/// The engine asks `source` only when it needs bytes, so a reader that joins a flight, or finds the
+/// blob held, has not been checked by anybody. The caller checks before it calls
+/// [`Engine::read`], or looks at [`BlobReader::how`] afterwards: only [`How::Started`] means that
+/// this very source has answered with the blob. A reader whose own source was asked first and
+/// refused gets that refusal, also when another reader's source is allowed.
+///
+/// [`How::Started`]: crate::reader::How::Started
+#[derive(Clone)]
+pub struct Want {
+    /// The blob.
+    pub digest: Digest,
+    /// Within which flights and unverified bytes are shared: the registry's name.
+    pub scope: FlightScope,
+    /// What will be read first; lets a range far from what is arriving start its own fetch.
+    pub first: FetchRange,
+    /// Where this reader's bytes may come from, with this reader's rights. The flight may go on with
+    /// it for other readers of the same scope, and for a while after this reader has left.
+    pub source: Arc<dyn PieceSource>,
+}
+
+/// The name within which unverified bytes are shared.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct FlightScope {
+    name: Arc<str>,
+    tag: ScopeTag,
+}
+
+impl FlightScope {
+    /// The scope of a registry's canonical name.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: Arc::from(name),
+            tag: ScopeTag::of(name),
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// The tag under which the store keeps this scope's partial blobs.
+    pub fn tag(&self) -> ScopeTag {
+        self.tag
+    }
+}
+
+impl fmt::Debug for FlightScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Bounds of the engine. `Default` is what the documentation says.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// A body that brings nothing for so long is given up and resumed elsewhere.
+    pub stall: Duration,
+    /// An answer whose head is not in after so long is given up.
+    pub head: Duration,
+    /// How long a fill goes on after its last reader has left.
+    pub linger: Duration,
+    /// OS threads that hash; blobs are pinned to one.
+    pub hash_threads: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            stall: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+            linger: Duration::from_secs(60),
+            hash_threads: std::thread::available_parallelism().map_or(2, usize::from),
+        }
+    }
+}
+
+/// Reads blobs, each from the store if it is held, else by the one flight that brings it in.
+///
+/// Cheap to clone; all clones are the same engine.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn BlobStore>,
+    counters: Counters,
+}
+
+impl Engine {
+    /// An engine over `store`. Needs no runtime until the first read.
+    pub fn new(store: Arc<dyn BlobStore>, _options: EngineOptions) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                counters: Counters::default(),
+            }),
+        }
+    }
+
+    /// The blob if it is complete and verified. Takes microseconds, asks nobody.
+    pub fn held(&self, digest: &Digest) -> Option<BlobReader> {
+        self.inner.store.open(digest).map(BlobReader::of_held)
+    }
+
+    /// Joins or starts the flight of (scope, digest), or opens the held blob.
+    ///
+    /// Resolves when the blob's size is known (with a source's first head), not when bytes are
+    /// there. Until then failures of one source are made good by the next reader's. Dropping the
+    /// future leaves the flight.
+    ///
+    /// # Errors
+    /// [`ReadError::Unsatisfiable`] when `want.first` lies beyond the end, else the error of this
+    /// reader's own source if it was asked, else of the last source asked.
+    pub async fn read(&self, want: Want) -> Result<BlobReader, ReadError> {
+        if let Some(held) = self.held(&want.digest) {
+            return match want.first.resolve(held.total()) {
+                Some(_) => Ok(held),
+                None => Err(ReadError::Unsatisfiable {
+                    total: held.total(),
+                }),
+            };
+        }
+        let missing = SourceError::from(Fault::NotFound);
+        Err(ReadError::Source(missing))
+    }
+
+    /// Ends all flights (their readers end with [`ReadError::ShutDown`]; what has arrived stays in
+    /// the store for next time) and waits until no task and no hash thread of the engine is left.
+    pub async fn shutdown(&self) {}
+
+    /// Counts since the start.
+    pub fn stats(&self) -> EngineStats {
+        self.inner.counters.snapshot()
+    }
+}
+
+/// Counts since the engine was made, and how many flights there are now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineStats {
+    fetched_bytes: [u64; Origin::ALL.len()],
+    /// Flights that had to ask a source.
+    pub flights_started: u64,
+    /// Reads that found a flight under way.
+    pub flights_joined: u64,
+    /// Fetches that went on where another one had ended too early.
+    pub resumed: u64,
+    /// Blobs whose bytes did not have their digest.
+    pub wrong_digests: u64,
+    /// Flights that could not store and passed bytes through memory.
+    pub passed_through: u64,
+    /// Flights under way.
+    pub flights_in_progress: u64,
+}
+
+impl EngineStats {
+    /// Body bytes received from sources of this kind, also those thrown away.
+    pub fn fetched_bytes(&self, origin: Origin) -> u64 {
+        self.fetched_bytes[origin as usize]
+    }
+}
+
+/// The living counters behind [`EngineStats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    fetched_bytes: [AtomicU64; Origin::ALL.len()],
+    pub(crate) flights_started: AtomicU64,
+    pub(crate) flights_joined: AtomicU64,
+    pub(crate) resumed: AtomicU64,
+    pub(crate) wrong_digests: AtomicU64,
+    pub(crate) passed_through: AtomicU64,
+    pub(crate) flights_in_progress: AtomicU64,
+}
+
+impl Counters {
+    fn snapshot(&self) -> EngineStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        EngineStats {
+            fetched_bytes: [0, 1, 2].map(|origin| read(&self.fetched_bytes[origin])),
+            flights_started: read(&self.flights_started),
+            flights_joined: read(&self.flights_joined),
+            resumed: read(&self.resumed),
+            wrong_digests: read(&self.wrong_digests),
+            passed_through: read(&self.passed_through),
+            flights_in_progress: read(&self.flights_in_progress),
+        }
+    }
+}

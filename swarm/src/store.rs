@@ -12,6 +12,10 @@
 mod blob_file;
 mod byte_set;
 mod error;
+pub mod evict;
+mod index;
+mod memory;
+mod window;
 
 use std::fmt;
 use std::ops::Range;
@@ -23,6 +27,9 @@ use oci::Digest;
 pub use blob_file::BlobFile;
 pub use byte_set::{ByteSet, ByteSetError};
 pub use error::StoreError;
+pub use index::Limits;
+pub use memory::MemoryStore;
+pub use window::{WindowBlob, WindowReader};
 
 /// Blobs by digest. Methods are blocking; `open` and `usage` take microseconds and may be called
 /// from async code, `begin`, `put` and `remove` may unlink or allocate files for milliseconds.
@@ -132,7 +139,7 @@ pub trait PartialBlob: Send + Sync {
     /// file has its final name. Slices taken before stay valid. Calling it again is harmless.
     ///
     /// # Errors
-    /// [`StoreError::Io`] when bytes are missing or it was discarded or removed before.
+    /// [`StoreError::Io`] when bytes are missing or it was discarded before.
     fn publish(&self) -> Result<HeldBlob, StoreError>;
 
     /// Throws everything away: the bytes were wrong. Slices taken before stay readable.

@@ -4,4 +4,5 @@
 pub mod accept;
 pub mod catalog;
 pub mod coalesce;
+pub mod http;
 pub mod place;

@@ -11,6 +11,6 @@ pub use engine::{Engine, EngineOptions, EngineStats, FlightScope, Want};
 pub use reader::{BlobReader, BlobStream, How, ReadError};
 pub use source::{Cause, Fault, FetchRange, Fetched, Origin, PieceSource, SourceError};
 pub use store::{
-    BlobFile, BlobStore, ByteSet, HeldBlob, Limits, MemoryStore, PartialBlob, ScopeTag, Slice,
-    StoreError, Usage,
+    BlobFile, BlobStore, ByteSet, DiskStore, HeldBlob, Limits, MemoryStore, PartialBlob, ScopeTag,
+    Slice, StoreError, Usage,
 };

@@ -10,11 +10,21 @@
 //! Deliberately not here: who fetches and who verifies (the flight), and who may read (the front).
 
 mod blob_file;
+mod byte_map;
 mod byte_set;
+mod disk;
 mod error;
 pub mod evict;
 mod index;
+mod keeper;
+mod layout;
 mod memory;
+mod partial;
+mod pins;
+mod recover;
+mod scrub;
+mod shelf;
+mod space;
 mod window;
 
 use std::fmt;
@@ -26,9 +36,12 @@ use oci::Digest;
 
 pub use blob_file::BlobFile;
 pub use byte_set::{ByteSet, ByteSetError};
+pub use disk::{Clock, DiskStore, OpenError, Options};
 pub use error::StoreError;
 pub use index::Limits;
 pub use memory::MemoryStore;
+pub use scrub::{ScrubPace, ScrubReport};
+pub use space::{FreeSpace, MinFree, SpaceProbe};
 pub use window::{WindowBlob, WindowReader};
 
 /// Blobs by digest. Methods are blocking; `open` and `usage` take microseconds and may be called

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -131,6 +131,20 @@ impl BlobFile {
             let _ = self.file.read_at(&mut byte, offset);
         }
         let _ = self.file.read_at(&mut byte, end - 1);
+    }
+
+    /// Asks the kernel to begin writing dirty pages to disk, without waiting for them. Only a hint.
+    pub(super) fn start_write_back(&self, range: Range<u64>) {
+        let (Ok(offset), Ok(length)) = (
+            range.start.try_into(),
+            range.end.saturating_sub(range.start).try_into(),
+        ) else {
+            return;
+        };
+        let flags = libc::SYNC_FILE_RANGE_WRITE;
+        #[expect(unsafe_code, reason = "rustix has no sync_file_range")]
+        // SAFETY: the descriptor is open, and the call takes no pointer.
+        let _ = unsafe { libc::sync_file_range(self.file.as_raw_fd(), offset, length, flags) };
     }
 
     /// The file, for the store that writes and syncs it.

@@ -59,6 +59,20 @@ pub(super) fn out_of_range() -> StoreError {
     ))
 }
 
+pub(super) fn other_total() -> StoreError {
+    StoreError::Io(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the blob is being filled with another total length",
+    ))
+}
+
+pub(super) fn closed() -> StoreError {
+    StoreError::Io(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the partial blob was published or discarded",
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

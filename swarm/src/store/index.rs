@@ -4,7 +4,7 @@
 //! for what is taken out of it. Invariant: `held_bytes` and `partial_bytes` are the sums over the
 //! entries, and an entry in use is never given up.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use oci::Digest;
@@ -73,7 +73,7 @@ pub(super) struct Index<H, P> {
     limits: Limits,
     held: HashMap<Digest, Shelved<H>>,
     partials: HashMap<PartialKey, Shelved<P>>,
-    pins: HashSet<Digest>,
+    pins: BTreeSet<Digest>,
     held_bytes: u64,
     partial_bytes: u64,
     evicted_blobs: u64,
@@ -86,7 +86,7 @@ impl<H: InUse, P: InUse> Index<H, P> {
             limits,
             held: HashMap::new(),
             partials: HashMap::new(),
-            pins: HashSet::new(),
+            pins: BTreeSet::new(),
             held_bytes: 0,
             partial_bytes: 0,
             evicted_blobs: 0,
@@ -224,7 +224,7 @@ impl<H: InUse, P: InUse> Index<H, P> {
         held.chain(partials).collect()
     }
 
-    pub(super) fn pins(&mut self) -> &mut HashSet<Digest> {
+    pub(super) fn pins(&mut self) -> &mut BTreeSet<Digest> {
         &mut self.pins
     }
 

@@ -3,7 +3,6 @@
 //! Invariant: as the disk store, a partial outlives its handles until it is evicted. Slices of a
 //! partial are copies, so the bytes under them can move.
 
-use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
@@ -11,7 +10,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use oci::Digest;
 
-use super::error::out_of_range;
+use super::error::{closed, other_total, out_of_range};
 use super::index::{InUse, Index, Limits, PartialKey, Shelved};
 use super::{BlobStore, ByteSet, HeldBlob, PartialBlob, ScopeTag, Slice, StoreError, Usage};
 
@@ -267,18 +266,4 @@ impl PartialBlob for MemoryPartial {
 
 fn held(digest: Digest, content: &Arc<[u8]>) -> HeldBlob {
     HeldBlob::in_memory(digest, Bytes::from_owner(Arc::clone(content)))
-}
-
-pub(super) fn other_total() -> StoreError {
-    StoreError::Io(io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "the blob is being filled with another total length",
-    ))
-}
-
-pub(super) fn closed() -> StoreError {
-    StoreError::Io(io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "the partial blob was published or discarded",
-    ))
 }

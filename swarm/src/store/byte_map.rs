@@ -1,0 +1,155 @@
+//! The file beside a partial that says which of its bytes are there.
+//!
+//! An append-only list of ranges after a header that names the total length. Invariant: a range is
+//! appended after its bytes were written, so a process that is killed loses what it had not yet
+//! recorded and nothing else. A machine that loses power may keep the map and lose the bytes;
+//! therefore whoever takes up a partial hashes what it holds.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use super::ByteSet;
+
+const MAGIC: [u8; 8] = *b"drnrmap1";
+const RECORD_BYTES: usize = 16;
+
+/// An open map, at its end.
+#[derive(Debug)]
+pub(super) struct ByteMap {
+    /// `None` after a failed append: a torn record must stay the last one.
+    file: Option<File>,
+}
+
+/// What a map says.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) total: u64,
+    pub(super) present: ByteSet,
+    pub(super) map: ByteMap,
+}
+
+impl ByteMap {
+    /// Begins the map of a blob of `total` bytes, of which `present` are there.
+    pub(super) fn create(path: &Path, total: u64, present: &ByteSet) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        let mut head = MAGIC.to_vec();
+        head.extend(total.to_le_bytes());
+        file.write_all(&head)?;
+        let mut map = Self { file: Some(file) };
+        map.append(present)?;
+        Ok(map)
+    }
+
+    /// Reads a map to go on with it; `None` if it is not one.
+    pub(super) fn load(path: &Path) -> io::Result<Option<Loaded>> {
+        let mut file = OpenOptions::new().read(true).append(true).open(path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let Some((head, records)) = bytes.split_first_chunk::<RECORD_BYTES>() else {
+            return Ok(None);
+        };
+        let (magic, total) = two_numbers(head);
+        if magic.to_le_bytes() != MAGIC {
+            return Ok(None);
+        }
+        let torn = records.len() % RECORD_BYTES;
+        if torn > 0 {
+            file.set_len((bytes.len() - torn) as u64)?;
+        }
+        let ranges = records
+            .as_chunks::<RECORD_BYTES>()
+            .0
+            .iter()
+            .map(two_numbers);
+        let valid = ranges.filter(|&(_, end)| end <= total);
+        Ok(Some(Loaded {
+            total,
+            present: valid.map(|(start, end)| start..end).collect(),
+            map: Self { file: Some(file) },
+        }))
+    }
+
+    /// Records that the bytes of `ranges` are there, in one write.
+    pub(super) fn append(&mut self, ranges: &ByteSet) -> io::Result<()> {
+        let Some(file) = self.file.as_mut().filter(|_| !ranges.is_empty()) else {
+            return Ok(());
+        };
+        let mut records = Vec::new();
+        for range in ranges.iter() {
+            records.extend(range.start.to_le_bytes());
+            records.extend(range.end.to_le_bytes());
+        }
+        let written = file.write_all(&records);
+        if written.is_err() {
+            self.file = None;
+        }
+        written
+    }
+}
+
+fn two_numbers(record: &[u8; RECORD_BYTES]) -> (u64, u64) {
+    let (first, second) = record.split_at(8);
+    let number = |half: &[u8]| u64::from_le_bytes(half.try_into().expect("half of 16 bytes"));
+    (number(first), number(second))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn set(ranges: &[(u64, u64)]) -> ByteSet {
+        ranges.iter().map(|&(start, end)| start..end).collect()
+    }
+
+    #[test]
+    fn says_what_was_appended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("map");
+        let mut map = ByteMap::create(&path, 100, &set(&[])).unwrap();
+        map.append(&set(&[(0, 10), (50, 60)])).unwrap();
+        let loaded = ByteMap::load(&path).unwrap().unwrap();
+        assert_eq!(
+            (loaded.total, loaded.present),
+            (100, set(&[(0, 10), (50, 60)]))
+        );
+        let mut map = loaded.map;
+        map.append(&set(&[(10, 50)])).unwrap();
+        let loaded = ByteMap::load(&path).unwrap().unwrap();
+        assert_eq!(loaded.present, set(&[(0, 60)]));
+    }
+
+    #[test]
+    fn a_torn_or_wild_record_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("map");
+        let mut map = ByteMap::create(&path, 100, &set(&[(0, 10)])).unwrap();
+        map.append(&set(&[(90, 101)])).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend([1; 5]);
+        fs::write(&path, bytes).unwrap();
+        let mut loaded = ByteMap::load(&path).unwrap().unwrap();
+        assert_eq!(loaded.present, set(&[(0, 10)]));
+        loaded.map.append(&set(&[(20, 30)])).unwrap();
+        let loaded = ByteMap::load(&path).unwrap().unwrap();
+        assert_eq!(loaded.present, set(&[(0, 10), (20, 30)]));
+    }
+
+    #[test]
+    fn other_files_are_not_maps() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("map");
+        for content in [&b""[..], b"short", &[0; 64]] {
+            fs::write(&path, content).unwrap();
+            assert!(ByteMap::load(&path).unwrap().is_none());
+        }
+    }
+}

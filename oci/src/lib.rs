@@ -3,6 +3,7 @@
 //! Follows the OCI distribution-spec v1.1.1 and, for `ns`, the "Registry Proxying" section of its
 //! main branch (not part of a release). Nothing here knows about peers, stores or configuration.
 
+pub mod client;
 pub mod digest;
 pub mod reference;
 

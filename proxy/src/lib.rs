@@ -6,3 +6,4 @@ pub mod catalog;
 pub mod coalesce;
 pub mod http;
 pub mod place;
+pub mod upstream;

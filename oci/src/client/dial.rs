@@ -46,8 +46,8 @@ impl Resolve for SystemResolver {
 }
 
 /// A connected byte stream, plain or TLS.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Socket for T {}
 
 /// A dialled connection and how requests must be written on it.
 pub(super) struct Dialled {

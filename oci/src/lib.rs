@@ -5,7 +5,12 @@
 
 pub mod client;
 pub mod digest;
+pub mod error;
+pub mod range;
 pub mod reference;
+pub mod route;
 
 pub use digest::{Algorithm, Digest, Hasher};
+pub use error::{ErrorCode, OciError};
 pub use reference::{Reference, Registry, Repository, Tag};
+pub use route::{Access, Route, Target};

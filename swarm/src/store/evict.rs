@@ -168,7 +168,10 @@ mod tests {
             used_goal: 70,
             freed_at_least: 0,
         };
-        assert_eq!(plan(&entries, at(20), None, need(100)).victims, []);
+        assert_eq!(
+            plan(&entries, at(20), None, need(100)).victims,
+            Vec::<u64>::new()
+        );
         assert_eq!(plan(&entries, at(20), None, need(99)).victims, [0, 1, 2]);
     }
 }

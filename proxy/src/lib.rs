@@ -2,8 +2,10 @@
 //! from.
 
 pub mod accept;
+pub mod admin;
 pub mod catalog;
 pub mod coalesce;
 pub mod http;
+pub mod metrics;
 pub mod place;
 pub mod upstream;

@@ -109,10 +109,14 @@ where
     Fut: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let limits = &shared.limits;
-    let wire = Arc::<Wire>::default();
+    let wire = Wire::new(Arc::clone(&shared.traffic));
     let partial_head = !read_ahead.is_empty();
-    let both = (Arc::clone(&wire), Arc::clone(&shared.traffic));
-    let io = TokioIo::new(Io::new(socket, read_ahead, both, limits.write_idle_timeout));
+    let io = TokioIo::new(Io::new(
+        socket,
+        read_ahead,
+        Arc::clone(&wire),
+        limits.write_idle_timeout,
+    ));
     let service = Guarded {
         service: Arc::clone(&shared.service),
         conn,

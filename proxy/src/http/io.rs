@@ -27,7 +27,6 @@ pub(super) struct Io {
     socket: TcpStream,
     read_ahead: Bytes,
     wire: Arc<Wire>,
-    traffic: Arc<Traffic>,
     stall: Stall,
 }
 
@@ -35,14 +34,13 @@ impl Io {
     pub(super) fn new(
         socket: TcpStream,
         read_ahead: Bytes,
-        (wire, traffic): (Arc<Wire>, Arc<Traffic>),
+        wire: Arc<Wire>,
         write_idle: Duration,
     ) -> Self {
         Self {
             socket,
             read_ahead,
             wire,
-            traffic,
             stall: Stall::new(write_idle),
         }
     }
@@ -67,7 +65,7 @@ impl Io {
             Pin::new(&mut self.socket).poll_write_vectored(cx, buffers)
         };
         if let Poll::Ready(Ok(bytes)) = sent {
-            Traffic::add(&self.traffic.memory_bytes, bytes);
+            Traffic::add(&self.wire.traffic().memory_bytes, bytes);
         }
         sent
     }
@@ -90,7 +88,7 @@ impl Io {
             }
         });
         if let Poll::Ready(Ok(bytes)) = sent {
-            Traffic::add(&self.traffic.sendfile_bytes, bytes);
+            Traffic::add(&self.wire.traffic().sendfile_bytes, bytes);
         }
         sent
     }

@@ -21,6 +21,8 @@ pub struct Traffic {
     pub accepted: AtomicU64,
     /// Connections open now.
     pub open: AtomicU64,
+    /// Requests being answered now.
+    pub in_flight: AtomicU64,
 }
 
 impl Traffic {
@@ -32,6 +34,7 @@ impl Traffic {
 /// The shared state of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
+    traffic: Arc<Traffic>,
     state: Mutex<State>,
 }
 
@@ -61,6 +64,17 @@ impl Wire {
         Arc::default()
     }
 
+    pub(super) fn new(traffic: Arc<Traffic>) -> Arc<Self> {
+        Arc::new(Self {
+            traffic,
+            state: Mutex::default(),
+        })
+    }
+
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,6 +87,7 @@ impl Wire {
         state.had_body = !without_body;
         state.unflushed = true;
         drop(state);
+        self.traffic.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight { wire: self }
     }
 
@@ -142,5 +157,6 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.wire.state().in_flight -= 1;
+        self.wire.traffic.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

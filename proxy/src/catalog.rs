@@ -216,6 +216,12 @@ impl Catalog {
         }
     }
 
+    /// Whether a flush would write something.
+    pub fn is_dirty(&self) -> bool {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        !waiting.is_empty()
+    }
+
     /// Writes all that was noted and makes it durable. Blocking: it waits for the disk.
     pub fn flush(&self) {
         let rows = {

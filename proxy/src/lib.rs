@@ -2,10 +2,23 @@
 //! from.
 
 pub mod accept;
+mod access;
 pub mod admin;
+pub mod app;
+mod blobs;
 pub mod catalog;
 pub mod coalesce;
+pub mod config;
+mod front;
+pub mod grants;
+mod handler;
 pub mod http;
+mod lists;
+mod manifests;
 pub mod metrics;
 pub mod place;
+mod refusal;
 pub mod upstream;
+
+pub use app::{Addrs, App, BuildError, RunError};
+pub use config::{Config, ConfigError};

@@ -1,0 +1,298 @@
+//! One node: built from its configuration, run until told to stop.
+//!
+//! Building opens everything that can fail (folder, store, catalog, ports), so that a wrong set-up
+//! is one sentence and a hint before anything is served. Running owns every task; it ends when the
+//! shutdown was asked for and the last response has gone, or the drain is over.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm::store::{DiskStore, OpenError, Options};
+use swarm::{BlobStore, Engine, EngineOptions};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, About};
+use crate::catalog::{Catalog, CatalogError};
+use crate::config::{Config, ConfigError};
+use crate::front::{Front, Parts, unix_now};
+use crate::handler;
+use crate::http;
+use crate::metrics::Metrics;
+use crate::upstream::{UpstreamConfigError, Upstreams};
+
+const CATALOG_FILE: &str = "catalog.redb";
+/// How often what was learned goes to disk: what a crash forgets at most.
+const FLUSH_EVERY: Duration = Duration::from_millis(500);
+/// How long the catalog remembers what is not seen again, in seconds.
+const REMEMBER_SECONDS: u64 = 90 * 24 * 3600;
+/// How long the engine's flights may take to end after the last response.
+const ENGINE_GRACE: Duration = Duration::from_secs(5);
+
+/// Why a node cannot start. Printed, it says what, with what, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A value that cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A registry's entry.
+    #[error("registries: {0}")]
+    Registries(#[from] UpstreamConfigError),
+    /// A port.
+    #[error("cannot listen on {address}: {cause}\nhint: {}", listen_hint(.cause))]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// The data folder.
+    #[error("cannot use the data folder {}: {cause}\nhint: {}", .path.display(), folder_hint(.cause))]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// Two nodes on one folder.
+    #[error("the data folder {} is in use by another darner\nhint: stop that one, or give this one its own --data-dir", .path.display())]
+    InUse {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The catalog.
+    #[error("{0}\nhint: move this file away; it only remembers what can be asked again")]
+    Catalog(CatalogError),
+}
+
+fn listen_hint(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process has this port (is darner running already?); stop it or give another with --listen or --admin"
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need root; give a higher one",
+        _ => "give another address with --listen or --admin",
+    }
+}
+
+fn folder_hint(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => "give a folder that this user may write with --data-dir",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "the file system is read-only; give another folder with --data-dir"
+        }
+        io::ErrorKind::StorageFull => "the disk is full; make room or give another --data-dir",
+        _ => "give a folder on a local disk with --data-dir",
+    }
+}
+
+/// Why a node ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A bug: the node was stopped because of it.
+    #[error("a task of the node panicked: {0}")]
+    Panicked(tokio::task::JoinError),
+}
+
+/// The addresses that were bound, with the ports that port 0 became.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addrs {
+    /// The registry front door.
+    pub listen: Vec<SocketAddr>,
+    /// The admin port.
+    pub admin: SocketAddr,
+}
+
+/// A node that is ready to run.
+pub struct App {
+    config: Config,
+    front: Arc<Front>,
+    listeners: Vec<TcpListener>,
+    admin: TcpListener,
+    addrs: Addrs,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("App");
+        text.field("addrs", &self.addrs).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// Opens the folder and the ports. Must be called within a tokio runtime; blocks for the disk.
+    ///
+    /// # Errors
+    /// [`BuildError`] for the first thing that does not work.
+    pub fn build(config: Config) -> Result<Self, BuildError> {
+        config.check()?;
+        let mut registries = config.registries.clone();
+        registries.ratelimit = config.ratelimit;
+        let upstreams = Upstreams::build(&registries)?;
+        let listeners: Vec<TcpListener> = config
+            .listen
+            .iter()
+            .map(|address| bind(*address))
+            .collect::<Result<_, _>>()?;
+        let admin = bind(config.admin)?;
+        let addrs = addrs(&listeners, &admin)?;
+        let store = open_store(&config)?;
+        let path = config.data_dir.join(CATALOG_FILE);
+        let catalog = Catalog::open(&path).map_err(|error| match error {
+            CatalogError::InUse(_) => BuildError::InUse {
+                path: config.data_dir.clone(),
+            },
+            CatalogError::Io { path, cause } => BuildError::DataDir { path, cause },
+            broken @ CatalogError::Broken { .. } => BuildError::Catalog(broken),
+        })?;
+        catalog.prune(unix_now().saturating_sub(REMEMBER_SECONDS));
+        let options = EngineOptions {
+            head: config.limits.head,
+            ..EngineOptions::default()
+        };
+        let engine = Engine::new(store.clone(), options);
+        let (counted, counting) = (store.clone(), engine.clone());
+        let metrics = Metrics::new(Box::new(move || (counted.usage(), counting.stats())));
+        let front = Front::new(Parts {
+            upstreams,
+            engine,
+            store,
+            catalog: Arc::new(catalog),
+            metrics,
+            trust: config.trust,
+            limits: config.limits,
+        });
+        Ok(Self {
+            config,
+            front: Arc::new(front),
+            listeners,
+            admin,
+            addrs,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addrs(&self) -> &Addrs {
+        &self.addrs
+    }
+
+    /// Serves until `shutdown`, then lets responses end for at most the configured drain.
+    ///
+    /// # Errors
+    /// When a task panicked; everything else was shut down in order then.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let metrics = self.front.metrics.clone();
+        let limits = http::Limits {
+            max_connections: self.config.limits.connections,
+            drain: self.config.drain,
+            ..http::Limits::default()
+        };
+        let mut serving = JoinSet::new();
+        for listener in self.listeners {
+            let front = self.front.clone();
+            let service = move |request, client| handler::answer(front.clone(), request, client);
+            let (traffic, shutdown) = (metrics.traffic(), shutdown.clone());
+            serving.spawn(http::serve(
+                listener,
+                service,
+                limits.clone(),
+                traffic,
+                shutdown,
+            ));
+        }
+        serving.spawn(keep_catalog(self.front.catalog.clone(), shutdown.clone()));
+        let about = About {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            listen: self.addrs.listen.clone(),
+            registries: self
+                .front
+                .upstreams
+                .configured()
+                .map(ToString::to_string)
+                .collect(),
+        };
+        let done = shutdown.child_token();
+        let admin = admin::run(self.admin, about, metrics.clone(), done);
+        serving.spawn(admin);
+        metrics.set_ready(true);
+        let mut outcome = Ok(());
+        while let Some(ended) = serving.join_next().await {
+            if let Err(error) = ended {
+                // The rest ends in order; a supervisor starts the node again.
+                shutdown.cancel();
+                outcome = Err(RunError::Panicked(error));
+            }
+        }
+        let engine = self.front.engine.clone();
+        if tokio::time::timeout(ENGINE_GRACE, engine.shutdown())
+            .await
+            .is_err()
+        {
+            tracing::warn!("transfers did not end in time");
+        }
+        drop(engine);
+        let front = self.front;
+        let close = move || {
+            front.catalog.flush();
+            drop(front);
+        };
+        if let Err(error) = tokio::task::spawn_blocking(close).await {
+            outcome = outcome.and(Err(RunError::Panicked(error)));
+        }
+        outcome
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {
+    http::bind(address).map_err(|cause| BuildError::Listen { address, cause })
+}
+
+fn addrs(listeners: &[TcpListener], admin: &TcpListener) -> Result<Addrs, BuildError> {
+    let of = |listener: &TcpListener| {
+        listener.local_addr().map_err(|cause| BuildError::Listen {
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            cause,
+        })
+    };
+    Ok(Addrs {
+        listen: listeners.iter().map(of).collect::<Result<_, _>>()?,
+        admin: of(admin)?,
+    })
+}
+
+fn open_store(config: &Config) -> Result<Arc<dyn BlobStore>, BuildError> {
+    let limits = swarm::Limits::cap(config.cache_size);
+    let mut options = Options::new(&config.data_dir, limits);
+    options.min_free = config.min_free;
+    let store = DiskStore::open(options).map_err(|error| match error {
+        OpenError::Locked(path) => BuildError::InUse { path },
+        OpenError::Io { path, source } => BuildError::DataDir {
+            path,
+            cause: source,
+        },
+    })?;
+    Ok(Arc::new(store))
+}
+
+/// Makes what was learned durable, every now and then and at the end.
+async fn keep_catalog(catalog: Arc<Catalog>, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(FLUSH_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        if catalog.is_dirty() {
+            let catalog = catalog.clone();
+            // A failure was logged where it happened; a panic shows at the next flush.
+            let _ = tokio::task::spawn_blocking(move || catalog.flush()).await;
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! What all requests share: the parts of the node, and what was learned of rights on the way.
+//!
+//! Every question to upstream goes through [`Front::ask`], so that each answer renews or revokes a
+//! grant exactly once, and each failure is remembered. Not here: routes, headers, bodies.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use oci::{Digest, Reference, Registry};
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use swarm::{BlobStore, Engine, FetchRange};
+
+use crate::accept::AcceptClass;
+use crate::catalog::{Catalog, Note, PublicFact, UnixSeconds};
+use crate::coalesce::Coalesce;
+use crate::config::{Limits, Trust};
+use crate::grants::{Decision, Facts, Grants, Said, decide};
+use crate::manifests::{Failure, Resolution};
+use crate::metrics::Metrics;
+use crate::place::Place;
+use crate::refusal::Refusal;
+use crate::upstream::{
+    Answer, Ask, Credential, CredentialKey, Identity, Upstream, UpstreamError, Upstreams, What,
+};
+
+/// Bytes of manifests kept in memory beside the store.
+const MANIFEST_MEMORY_BYTES: u64 = 16 << 20;
+/// Tags, and manifests asked with a vague Accept, whose meaning is remembered.
+const RESOLUTIONS_MAX: usize = 8192;
+/// Refusals remembered.
+const REFUSALS_MAX: usize = 8192;
+/// Registries whose absence is remembered: more than any table has.
+const AWAY_MAX: usize = 256;
+/// How old a note that a place is public may get before it is written again.
+const PUBLIC_NOTE_EVERY: UnixSeconds = 60;
+
+/// The parts of the node that requests use.
+pub(crate) struct Front {
+    pub(crate) upstreams: Upstreams,
+    pub(crate) engine: Engine,
+    pub(crate) store: Arc<dyn BlobStore>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) trust: Trust,
+    pub(crate) limits: Limits,
+    pub(crate) grants: Grants,
+    /// Manifests by digest, so that a small answer touches no file.
+    pub(crate) manifests: Cache<Digest, Bytes, ByLength>,
+    /// What references mean, for as long as it is believed.
+    pub(crate) resolutions: Cache<(Place, Reference, AcceptClass), Resolution>,
+    /// Questions about what manifests are, being asked.
+    pub(crate) resolving: Coalesce<Asked, Result<Resolution, Refusal>>,
+    /// Manifests on their way.
+    pub(crate) fetching: Coalesce<Asked, Result<Resolution, Failure>>,
+    /// Questions about blobs being asked: the size, when upstream says yes.
+    pub(crate) confirming: Coalesce<Asked, Result<Option<u64>, Refusal>>,
+    refusals: Cache<Asked, (Refusal, Instant)>,
+    away: Cache<Registry, Instant>,
+    me: String,
+}
+
+/// One question of one credential.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Asked {
+    place: Place,
+    credential: CredentialKey,
+    what: AskedWhat,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum AskedWhat {
+    Manifest(Reference, AcceptClass),
+    Blob(Digest),
+}
+
+/// Who is asking, and where.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    pub(crate) place: Place,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) credential: Credential,
+    pub(crate) accept: Vec<HeaderValue>,
+    pub(crate) class: AcceptClass,
+    /// Named by `ns`: a client that answers a challenge wherever it comes (containerd's resolver).
+    pub(crate) by_ns: bool,
+}
+
+impl Reader {
+    pub(crate) fn asked_manifest(&self, reference: &Reference) -> Asked {
+        self.asked(AskedWhat::Manifest(reference.clone(), self.class.clone()))
+    }
+
+    pub(crate) fn asked_blob(&self, digest: &Digest) -> Asked {
+        self.asked(AskedWhat::Blob(*digest))
+    }
+
+    fn asked(&self, what: AskedWhat) -> Asked {
+        Asked {
+            place: self.place.clone(),
+            credential: self.credential.key(),
+            what,
+        }
+    }
+
+    pub(crate) fn is_anonymous(&self) -> bool {
+        matches!(self.credential, Credential::Anonymous)
+    }
+}
+
+/// What a front is made of.
+pub(crate) struct Parts {
+    pub(crate) upstreams: Upstreams,
+    pub(crate) engine: Engine,
+    pub(crate) store: Arc<dyn BlobStore>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) trust: Trust,
+    pub(crate) limits: Limits,
+}
+
+impl Front {
+    pub(crate) fn new(parts: Parts) -> Self {
+        // One shard: in several a manifest of 4 MiB would not fit its part.
+        let options = OptionsBuilder::new()
+            .shards(1)
+            .estimated_items_capacity(2048)
+            .weight_capacity(MANIFEST_MEMORY_BYTES)
+            .build()
+            .expect("all that the builder needs is given");
+        Self {
+            upstreams: parts.upstreams,
+            engine: parts.engine,
+            store: parts.store,
+            catalog: parts.catalog,
+            metrics: parts.metrics,
+            trust: parts.trust,
+            limits: parts.limits,
+            grants: Grants::new(parts.trust.grant),
+            manifests: Cache::with_options(
+                options,
+                ByLength,
+                DefaultHashBuilder::default(),
+                quick_cache::sync::DefaultLifecycle::default(),
+            ),
+            resolutions: Cache::new(RESOLUTIONS_MAX),
+            resolving: Coalesce::default(),
+            fetching: Coalesce::default(),
+            confirming: Coalesce::default(),
+            refusals: Cache::new(REFUSALS_MAX),
+            away: Cache::new(AWAY_MAX),
+            me: format!("darner-{:016x}", RandomState::new().build_hasher().finish()),
+        }
+    }
+
+    /// Whether a request has been through this very node.
+    pub(crate) fn is_own(&self, headers: &HeaderMap) -> bool {
+        let lines = headers.get_all(header::VIA).iter();
+        lines
+            .filter_map(|line| line.to_str().ok())
+            .any(|line| line.contains(&self.me))
+    }
+
+    /// Asks upstream with the reader's credential and notes what its answer says about rights.
+    pub(crate) async fn ask(
+        &self,
+        reader: &Reader,
+        question: Question,
+        within: Duration,
+    ) -> Result<Answer, UpstreamError> {
+        let ask = Ask {
+            method: question.method,
+            repository: reader.place.repository.clone(),
+            what: question.what,
+            accept: reader.accept.clone(),
+            range: question.range,
+            credential: reader.credential.clone(),
+        };
+        let answer = tokio::time::timeout(within, reader.upstream.ask(ask)).await;
+        let answer = answer.unwrap_or_else(|_| Err(late()));
+        match &answer {
+            Ok(answer) => self.was_served(reader, answer.identity),
+            Err(error) => self.was_refused(reader, error),
+        }
+        answer
+    }
+
+    /// Upstream served this place: renews the grant, and remembers what is public. An account of
+    /// the operator reads for everybody who reaches the port, but does not make a place public.
+    pub(crate) fn was_served(&self, reader: &Reader, identity: Identity) {
+        let now = Instant::now();
+        let place = &reader.place;
+        self.away.remove(&place.registry);
+        match identity {
+            Identity::Client => self.grants.renew(place, reader.credential.key(), now),
+            Identity::Account => self.grants.renew(place, CredentialKey::ANONYMOUS, now),
+            Identity::Anonymous => {
+                self.grants.renew(place, CredentialKey::ANONYMOUS, now);
+                self.note_public(place);
+            }
+        }
+    }
+
+    fn note_public(&self, place: &Place) {
+        let seen = unix_now();
+        let noted = self.catalog.public(place).map_or(0, |fact| fact.seen);
+        if seen.saturating_sub(noted) >= PUBLIC_NOTE_EVERY {
+            let note = Note::Public(place.clone(), PublicFact { seen });
+            self.catalog.note(vec![note]);
+        }
+    }
+
+    /// Upstream refused or failed. Anonymous access was tried first, so a refusal is everybody's.
+    pub(crate) fn was_refused(&self, reader: &Reader, error: &UpstreamError) {
+        let place = &reader.place;
+        match said(error) {
+            Said::Away => {
+                let until = Instant::now() + self.trust.negative;
+                self.away.insert(place.registry.clone(), until);
+            }
+            Said::No if matches!(error, UpstreamError::Denied { .. }) => {
+                self.grants.revoke(place, reader.credential.key());
+                self.grants.revoke(place, CredentialKey::ANONYMOUS);
+                if self.catalog.public(place).is_some() {
+                    self.catalog.note(vec![Note::NotPublic(place.clone())]);
+                }
+            }
+            Said::No | Said::Yes | Said::Nothing => {}
+        }
+    }
+
+    /// Whether the registry could not be reached a moment ago.
+    pub(crate) fn is_away(&self, registry: &Registry) -> bool {
+        let until = self.away.get(registry);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Decides about held bytes of this place.
+    pub(crate) fn decide(&self, reader: &Reader, belongs: bool, upstream: Said) -> Decision {
+        let place = &reader.place;
+        let public_age = (upstream == Said::Away)
+            .then(|| self.catalog.public(place))
+            .flatten()
+            .map(|fact| Duration::from_secs(unix_now().saturating_sub(fact.seen)));
+        let facts = Facts {
+            belongs,
+            granted_until: self.grants.until(place, reader.credential.key()),
+            public_age,
+            upstream,
+        };
+        decide(Instant::now(), &facts, self.trust.public_memory)
+    }
+
+    /// A refusal of this very question that is not older than allowed.
+    pub(crate) fn refused_before(&self, asked: &Asked) -> Option<Refusal> {
+        let (refusal, until) = self.refusals.get(asked)?;
+        (Instant::now() < until).then_some(refusal)
+    }
+
+    /// Remembers a refusal for a short while, for this credential only.
+    pub(crate) fn remember_refusal(&self, asked: Asked, refusal: &Refusal) {
+        let until = Instant::now() + self.trust.negative;
+        self.refusals.insert(asked, (refusal.clone(), until));
+    }
+}
+
+/// One question to upstream.
+pub(crate) struct Question {
+    pub(crate) method: Method,
+    pub(crate) what: What,
+    pub(crate) range: Option<FetchRange>,
+}
+
+impl Question {
+    pub(crate) fn head(what: What) -> Self {
+        Self {
+            method: Method::HEAD,
+            what,
+            range: None,
+        }
+    }
+
+    pub(crate) fn get(what: What) -> Self {
+        Self {
+            method: Method::GET,
+            what,
+            range: None,
+        }
+    }
+}
+
+/// What an error says about the right to read.
+pub(crate) fn said(error: &UpstreamError) -> Said {
+    match error {
+        UpstreamError::NotFound { .. } | UpstreamError::Denied { .. } => Said::No,
+        // It has the blob, and shows it.
+        UpstreamError::Unsatisfiable { .. } => Said::Yes,
+        UpstreamError::Status(status) if status.is_client_error() => Said::No,
+        UpstreamError::Status(_)
+        | UpstreamError::Limited { .. }
+        | UpstreamError::Unreachable { .. }
+        | UpstreamError::Stalled { .. }
+        | UpstreamError::Refused { .. }
+        | UpstreamError::Invalid { .. } => Said::Away,
+    }
+}
+
+/// Our own deadline has passed.
+pub(crate) fn late() -> UpstreamError {
+    UpstreamError::Stalled {
+        why: "no answer in time".to_owned(),
+    }
+}
+
+/// Seconds since the Unix epoch.
+pub(crate) fn unix_now() -> UnixSeconds {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// Weighs bytes by their length, with something for the entry itself.
+#[derive(Clone)]
+pub(crate) struct ByLength;
+
+impl Weighter<Digest, Bytes> for ByLength {
+    fn weight(&self, _: &Digest, bytes: &Bytes) -> u64 {
+        bytes.len() as u64 + 200
+    }
+}

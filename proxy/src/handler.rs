@@ -1,0 +1,170 @@
+//! From a request to an answer: which registry, which endpoint, who asks.
+//!
+//! Ping never asks upstream. A registry that is not in the table is refused before anything is
+//! dialled. The `Authorization` of a request goes into the reader's credential and nowhere else.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use oci::Registry;
+use oci::route::{Access, Route, Target, parse};
+
+use crate::accept::AcceptClass;
+use crate::access::{Answered, Body, Line};
+use crate::blobs;
+use crate::front::{Front, Reader};
+use crate::http::{ConnInfo, ResponseBody};
+use crate::lists;
+use crate::manifests;
+use crate::metrics::RouteKind;
+use crate::place::Place;
+use crate::refusal::Refusal;
+use crate::upstream::{Credential, What};
+
+const API_VERSION: &str = "docker-distribution-api-version";
+
+/// Answers one request; never fails, never reads a request's body.
+pub(crate) async fn answer<B>(
+    front: Arc<Front>,
+    request: Request<B>,
+    client: ConnInfo,
+) -> Response<ResponseBody> {
+    let (head, _body) = request.into_parts();
+    let line = Line::of(&head.method, &head.uri, &head.headers, client);
+    let asked = Asked {
+        method: head.method,
+        uri: head.uri,
+        headers: head.headers,
+    };
+    let is_head = asked.method == Method::HEAD;
+    let (answer, kind, namespace) = match asked.target(&front) {
+        Ok(target) => {
+            let namespace = target.registry.clone().filter(|_| target.named_by_ns);
+            let kind = kind_of(&target);
+            (dispatch(&front, &asked, target).await, kind, namespace)
+        }
+        Err(refusal) => (Err(refusal), RouteKind::Other, None),
+    };
+    let mut answered = answer.unwrap_or_else(|refusal| refusal.answer(is_head));
+    let headers = &mut answered.headers;
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    let namespace = namespace.and_then(|name| HeaderValue::try_from(name.as_str()).ok());
+    if let Some(namespace) = namespace {
+        headers.insert("oci-namespace", namespace);
+    }
+    line.finish(answered, kind, &front.metrics)
+}
+
+fn kind_of(target: &Target) -> RouteKind {
+    match target.route {
+        _ if target.access == Access::Write => RouteKind::Write,
+        Route::Ping => RouteKind::Ping,
+        Route::Manifest { .. } => RouteKind::Manifest,
+        Route::Blob { .. } => RouteKind::Blob,
+        Route::Tags { .. } => RouteKind::Tags,
+        Route::Referrers { .. } => RouteKind::Referrers,
+        Route::Catalog => RouteKind::Catalog,
+        Route::Upload { .. } => RouteKind::Write,
+    }
+}
+
+async fn dispatch(front: &Front, asked: &Asked, target: Target) -> Result<Answered, Refusal> {
+    if target.access == Access::Write {
+        return Err(Refusal::method());
+    }
+    let head = asked.method == Method::HEAD;
+    let reader = |repository| asked.reader(front, &target, repository);
+    match target.route.clone() {
+        Route::Ping => Ok(ping(head)),
+        Route::Manifest {
+            repository,
+            reference,
+        } => manifests::serve(front, &reader(repository)?, &reference, head).await,
+        Route::Blob { repository, digest } if head => {
+            blobs::head(front, &reader(repository)?, &digest).await
+        }
+        Route::Blob { repository, digest } => {
+            blobs::get(front, &reader(repository)?, &digest, &asked.headers).await
+        }
+        Route::Tags { repository, query } => {
+            let what = What::Tags { query };
+            lists::serve(front, &reader(repository)?, what, &asked.uri, head).await
+        }
+        Route::Referrers {
+            repository,
+            digest,
+            query,
+        } => {
+            let what = What::Referrers { digest, query };
+            lists::serve(front, &reader(repository)?, what, &asked.uri, head).await
+        }
+        Route::Upload { .. } => Err(Refusal::method()),
+        Route::Catalog => Err(Refusal::unsupported()),
+    }
+}
+
+fn ping(head: bool) -> Answered {
+    let body = Bytes::from_static(b"{}");
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    Answered {
+        status: StatusCode::OK,
+        headers,
+        body: Body::of(body, head),
+        source: None,
+    }
+}
+
+/// A request without its body.
+struct Asked {
+    method: Method,
+    uri: http::Uri,
+    headers: HeaderMap,
+}
+
+impl Asked {
+    fn target(&self, front: &Front) -> Result<Target, Refusal> {
+        let known = |name: &str| front.upstreams.knows(name);
+        parse(&self.method, self.uri.path(), self.uri.query(), &known).map_err(|error| match error
+            .status
+        {
+            StatusCode::METHOD_NOT_ALLOWED => Refusal::method(),
+            _ => Refusal::malformed(error),
+        })
+    }
+
+    fn reader(
+        &self,
+        front: &Front,
+        target: &Target,
+        repository: oci::Repository,
+    ) -> Result<Reader, Refusal> {
+        if front.is_own(&self.headers) {
+            return Err(Refusal::looped());
+        }
+        let registry = target.registry.clone().unwrap_or_else(Registry::docker_hub);
+        let upstream = front.upstreams.get(&registry);
+        let upstream = upstream.ok_or_else(Refusal::unknown_registry)?;
+        Ok(Reader {
+            place: Place {
+                registry,
+                repository,
+            },
+            upstream,
+            credential: Credential::from_header(self.headers.get(header::AUTHORIZATION)),
+            accept: self
+                .headers
+                .get_all(header::ACCEPT)
+                .iter()
+                .cloned()
+                .collect(),
+            class: AcceptClass::of(&self.headers),
+            by_ns: target.named_by_ns,
+        })
+    }
+}

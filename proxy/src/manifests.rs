@@ -1,0 +1,92 @@
+//! Manifests: what a reference means for this reader, and the bytes behind it.
+//!
+//! Two steps. *Resolving* finds the digest, media type and size: for a tag by upstream's HEAD under
+//! a short time to live, for a digest from the catalog when the reader may. *Reading* takes the bytes
+//! from memory, the store, or one GET. The hash of a body is the truth; what upstream says of it is
+//! checked against it. Bytes and Content-Type are never changed.
+//!
+//! A tag is answered stale, with a warning, only while upstream is away and only to a reader whose
+//! right is known. Requests never get a 304 or a part (`Range` is ignored, always).
+
+mod children;
+mod read;
+mod resolve;
+
+pub(crate) use resolve::Failure;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use oci::{Digest, Reference};
+
+use crate::access::{Answered, Body};
+use crate::front::{Front, Reader};
+use crate::refusal::Refusal;
+
+/// What a reference means.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolution {
+    pub(crate) digest: Digest,
+    /// Byte for byte as upstream sent it.
+    pub(crate) media_type: HeaderValue,
+    pub(crate) size: u64,
+    /// Set when upstream could not be asked: how long ago it last confirmed this.
+    pub(crate) stale: Option<Duration>,
+    /// The bytes, when resolving brought them.
+    pub(crate) whole: Option<Bytes>,
+    /// Believed until then.
+    pub(crate) until: Instant,
+}
+
+/// Answers GET or HEAD of a manifest.
+pub(crate) async fn serve(
+    front: &Front,
+    reader: &Reader,
+    reference: &Reference,
+    head: bool,
+) -> Result<Answered, Refusal> {
+    let resolution = resolve::resolve(front, reader, reference, head).await?;
+    let (body, source) = if head {
+        (Body::Empty, None)
+    } else {
+        let (bytes, source) = read::bytes(front, reader, &resolution).await?;
+        let place = &reader.place;
+        let named = reference.to_string();
+        front
+            .metrics
+            .pulled(place.registry.as_str(), place.repository.as_str(), &named);
+        (Body::Full(bytes), Some(source))
+    };
+    Ok(Answered {
+        status: StatusCode::OK,
+        headers: headers(&resolution),
+        body,
+        source,
+    })
+}
+
+fn headers(resolution: &Resolution) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::CONTENT_TYPE, resolution.media_type.clone());
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(resolution.size));
+    let digest = HeaderValue::try_from(resolution.digest.to_string());
+    headers.insert(
+        "docker-content-digest",
+        digest.expect("a digest is a header value"),
+    );
+    if let Some(age) = resolution.stale {
+        // The old form for caches, and the one that clients of registries print.
+        headers.append(
+            header::WARNING,
+            HeaderValue::from_static("110 - \"Response is Stale\""),
+        );
+        let text = format!(
+            "299 - \"the registry cannot be asked now; it last confirmed this {} s ago\"",
+            age.as_secs()
+        );
+        let text = HeaderValue::try_from(text).expect("printable text is a header value");
+        headers.append(header::WARNING, text);
+    }
+    headers
+}

@@ -13,6 +13,7 @@ mod blob_file;
 mod byte_map;
 mod byte_set;
 mod disk;
+mod entries;
 mod error;
 pub mod evict;
 mod index;

@@ -145,7 +145,7 @@ fn a_present_byte_never_changes() {
         assert_eq!(bytes[5..15], [1; 10]);
         assert_eq!(bytes[15..], [2; 5]);
         let all: Vec<_> = partial.present().iter().collect();
-        assert_eq!(all, [5..25], "{}", rig.name);
+        assert_eq!(all, vec![5..25], "{}", rig.name);
     }
 }
 
@@ -197,7 +197,7 @@ fn a_dropped_partial_is_taken_up_and_another_total_begins_anew() {
         drop(partial);
         let partial = rig.store.begin(&digest, scope(), 100_000).unwrap();
         let present: Vec<_> = partial.present().iter().collect();
-        assert_eq!(present, [500..90_000], "{}", rig.name);
+        assert_eq!(present, vec![500..90_000], "{}", rig.name);
         fill(&*partial, &bytes, 7_000);
         drop(partial);
         let partial = rig.store.begin(&digest, scope(), 99_999).unwrap();
@@ -288,11 +288,7 @@ fn the_least_recently_used_goes_first_and_the_cap_is_kept() {
 /// Publishing is finished in the background; until then a blob of the disk store is shielded.
 fn settle(rig: &Rig) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while rig
-        ._folder
-        .as_ref()
-        .is_some_and(|folder| has_unsynced(folder))
-    {
+    while rig._folder.as_ref().is_some_and(has_unsynced) {
         assert!(
             std::time::Instant::now() < deadline,
             "a sync takes for ever"

@@ -226,4 +226,29 @@ mod tests {
         file.warm(0..u64::MAX);
         assert!(file.resident(0..3 << 20) && file.resident(5..6));
     }
+
+    #[test]
+    fn what_left_the_cache_is_missed_and_warmed_again() {
+        let file = blob(&vec![1; 3 << 20]);
+        let kind = rustix::fs::fstatfs(file.file()).unwrap().f_type;
+        if i128::from(kind) == i128::from(libc::TMPFS_MAGIC) {
+            println!("not checked: a file on tmpfs never leaves the cache");
+            return;
+        }
+        // The page cache belongs to everybody: what is dropped may come back, what is warmed may go.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let mut missed = false;
+        let mut found = false;
+        while !(missed && found) {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "missed {missed}, found {found}"
+            );
+            file.file().sync_all().unwrap();
+            fadvise(file.fd(), 0, None, Advice::DontNeed).unwrap();
+            missed |= !file.resident(0..3 << 20);
+            file.warm(0..3 << 20);
+            found |= file.resident(0..3 << 20);
+        }
+    }
 }

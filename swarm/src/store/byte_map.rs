@@ -8,18 +8,21 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::ByteSet;
 
 const MAGIC: [u8; 8] = *b"drnrmap1";
 const RECORD_BYTES: usize = 16;
 
-/// An open map, at its end.
+/// The map of one partial. Its file appears with the first record: a small blob never has one.
 #[derive(Debug)]
 pub(super) struct ByteMap {
-    /// `None` after a failed append: a torn record must stay the last one.
+    path: PathBuf,
+    total: u64,
     file: Option<File>,
+    /// After a failed append a torn record must stay the last one.
+    torn: bool,
 }
 
 /// What a map says.
@@ -31,25 +34,31 @@ pub(super) struct Loaded {
 }
 
 impl ByteMap {
-    /// Begins the map of a blob of `total` bytes, of which `present` are there.
-    pub(super) fn create(path: &Path, total: u64, present: &ByteSet) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        let mut file = options
+    /// The map of a blob of `total` bytes, none of which is there.
+    pub(super) fn new(path: PathBuf, total: u64) -> Self {
+        Self {
+            path,
+            total,
+            file: None,
+            torn: false,
+        }
+    }
+
+    fn create(&self) -> io::Result<File> {
+        let mut file = OpenOptions::new()
             .append(true)
             .create_new(true)
             .mode(0o600)
-            .open(path)?;
+            .open(&self.path)?;
         let mut head = MAGIC.to_vec();
-        head.extend(total.to_le_bytes());
+        head.extend(self.total.to_le_bytes());
         file.write_all(&head)?;
-        let mut map = Self { file: Some(file) };
-        map.append(present)?;
-        Ok(map)
+        Ok(file)
     }
 
     /// Reads a map to go on with it; `None` if it is not one.
-    pub(super) fn load(path: &Path) -> io::Result<Option<Loaded>> {
-        let mut file = OpenOptions::new().read(true).append(true).open(path)?;
+    pub(super) fn load(path: PathBuf) -> io::Result<Option<Loaded>> {
+        let mut file = OpenOptions::new().read(true).append(true).open(&path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let Some((head, records)) = bytes.split_first_chunk::<RECORD_BYTES>() else {
@@ -72,24 +81,34 @@ impl ByteMap {
         Ok(Some(Loaded {
             total,
             present: valid.map(|(start, end)| start..end).collect(),
-            map: Self { file: Some(file) },
+            map: Self {
+                path,
+                total,
+                file: Some(file),
+                torn: false,
+            },
         }))
     }
 
     /// Records that the bytes of `ranges` are there, in one write.
     pub(super) fn append(&mut self, ranges: &ByteSet) -> io::Result<()> {
-        let Some(file) = self.file.as_mut().filter(|_| !ranges.is_empty()) else {
+        if ranges.is_empty() || self.torn {
             return Ok(());
-        };
+        }
         let mut records = Vec::new();
         for range in ranges.iter() {
             records.extend(range.start.to_le_bytes());
             records.extend(range.end.to_le_bytes());
         }
-        let written = file.write_all(&records);
-        if written.is_err() {
-            self.file = None;
-        }
+        let written = match &mut self.file {
+            Some(file) => file.write_all(&records),
+            None => self.create().and_then(|mut file| {
+                let written = file.write_all(&records);
+                self.file = Some(file);
+                written
+            }),
+        };
+        self.torn = written.is_err();
         written
     }
 }
@@ -114,16 +133,18 @@ mod tests {
     fn says_what_was_appended() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("map");
-        let mut map = ByteMap::create(&path, 100, &set(&[])).unwrap();
+        let mut map = ByteMap::new(path.clone(), 100);
+        map.append(&set(&[])).unwrap();
+        assert!(!path.exists());
         map.append(&set(&[(0, 10), (50, 60)])).unwrap();
-        let loaded = ByteMap::load(&path).unwrap().unwrap();
+        let loaded = ByteMap::load(path.clone()).unwrap().unwrap();
         assert_eq!(
             (loaded.total, loaded.present),
             (100, set(&[(0, 10), (50, 60)]))
         );
         let mut map = loaded.map;
         map.append(&set(&[(10, 50)])).unwrap();
-        let loaded = ByteMap::load(&path).unwrap().unwrap();
+        let loaded = ByteMap::load(path.clone()).unwrap().unwrap();
         assert_eq!(loaded.present, set(&[(0, 60)]));
     }
 
@@ -131,15 +152,16 @@ mod tests {
     fn a_torn_or_wild_record_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("map");
-        let mut map = ByteMap::create(&path, 100, &set(&[(0, 10)])).unwrap();
+        let mut map = ByteMap::new(path.clone(), 100);
+        map.append(&set(&[(0, 10)])).unwrap();
         map.append(&set(&[(90, 101)])).unwrap();
         let mut bytes = fs::read(&path).unwrap();
         bytes.extend([1; 5]);
         fs::write(&path, bytes).unwrap();
-        let mut loaded = ByteMap::load(&path).unwrap().unwrap();
+        let mut loaded = ByteMap::load(path.clone()).unwrap().unwrap();
         assert_eq!(loaded.present, set(&[(0, 10)]));
         loaded.map.append(&set(&[(20, 30)])).unwrap();
-        let loaded = ByteMap::load(&path).unwrap().unwrap();
+        let loaded = ByteMap::load(path.clone()).unwrap().unwrap();
         assert_eq!(loaded.present, set(&[(0, 10), (20, 30)]));
     }
 
@@ -149,7 +171,7 @@ mod tests {
         let path = folder.path().join("map");
         for content in [&b""[..], b"short", &[0; 64]] {
             fs::write(&path, content).unwrap();
-            assert!(ByteMap::load(&path).unwrap().is_none());
+            assert!(ByteMap::load(path.clone()).unwrap().is_none());
         }
     }
 }

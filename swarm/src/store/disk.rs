@@ -108,6 +108,8 @@ impl DiskStore {
         let shelf = Arc::new(Shelf::new(options, layout, lock));
         let whole = recover::recover(&shelf)?;
         shelf.set_pins(pins.all());
+        // The cap may be lower than it was.
+        shelf.sweep();
 
         let mut store = Self {
             shelf: Arc::clone(&shelf),

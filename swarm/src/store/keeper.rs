@@ -101,7 +101,7 @@ impl Keeper {
 
 /// The thread's body; ends after [`Keeper::stop`] once all syncs are done.
 pub(super) fn run(shelf: &Shelf) {
-    let mut next_sweep = Instant::now();
+    let mut next_sweep = Instant::now() + SWEEP_EVERY;
     loop {
         let now = Instant::now();
         if now >= next_sweep {

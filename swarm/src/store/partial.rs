@@ -256,7 +256,7 @@ fn take_up(shelf: &Shelf, key: &PartialKey, total: u64) -> io::Result<Option<Ope
         .read(true)
         .write(true)
         .open(shelf.layout.partial(key));
-    let (file, map) = match (opened, ByteMap::load(&shelf.layout.map(key))) {
+    let (file, map) = match (opened, ByteMap::load(shelf.layout.map(key))) {
         (Ok(file), Ok(map)) => (file, map),
         (Err(error), _) | (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(None);
@@ -284,9 +284,7 @@ fn create(shelf: &Shelf, key: &PartialKey, total: u64) -> Result<Opened, StoreEr
         .mode(0o600)
         .open(&path)?;
     allocate(&file, total)?;
-    let present = ByteSet::new();
-    let map = ByteMap::create(&map_path, total, &present)?;
-    Ok((file, map, present))
+    Ok((file, ByteMap::new(map_path, total), ByteSet::new()))
 }
 
 /// Gives the file its final length, and its blocks where the file system can, so that a full disk

@@ -13,9 +13,10 @@ use std::time::{Duration, SystemTime};
 use oci::{Algorithm, Digest, Hasher};
 
 use super::byte_map::ByteMap;
+use super::entries::{Filling, Held};
 use super::index::{PartialKey, Shelved};
 use super::layout::{Name, Trash};
-use super::shelf::{Filling, Held, Shelf};
+use super::shelf::Shelf;
 use super::{ByteSet, PartialBlob, ScopeTag, StoreError};
 
 /// Read size when hashing; stays in the second-level cache.
@@ -105,9 +106,9 @@ impl Found {
                 self.maps.push(key);
             }
             fs::rename(shelf.layout.verified(&digest), shelf.layout.partial(&key))?;
-            let path = shelf.layout.map(&key);
+            let mut map = ByteMap::new(shelf.layout.map(&key), len);
             let all: ByteSet = std::iter::once(0..len).collect();
-            if let Err(error) = ByteMap::create(&path, len, &all) {
+            if let Err(error) = map.append(&all) {
                 tracing::warn!(%digest, %error, "an unsynced blob cannot be kept");
                 shelf.layout.throw_partial(&key, trash);
                 self.partials.remove(&key);
@@ -128,7 +129,8 @@ impl Found {
                 shelf.layout.throw(&path, trash);
                 continue;
             };
-            let Some(loaded) = ByteMap::load(&path)?.filter(|loaded| loaded.total == len) else {
+            let loaded = ByteMap::load(path.clone())?;
+            let Some(loaded) = loaded.filter(|loaded| loaded.total == len) else {
                 shelf.layout.throw_partial(&key, trash);
                 continue;
             };

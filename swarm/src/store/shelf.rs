@@ -4,25 +4,24 @@
 //! its way to its final name) or final. Each change of a file's name is made together with the
 //! change of its entry, under the lock; writing, syncing and unlinking are done without it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use oci::Digest;
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, futimens};
 
 use super::disk::Options;
+use super::entries::{Filling, Held, State};
 use super::error::closed;
-use super::index::{InUse, Index, PartialKey, Shelved, Victim};
+use super::index::{PartialKey, Shelved, Victim};
 use super::keeper::Keeper;
 use super::layout::{Layout, Trash};
 use super::partial::DiskPartial;
 use super::{BlobFile, HeldBlob, StoreError, Usage};
 
-/// Files kept open and mapped between uses; an open costs 8 us, a third of serving a manifest.
-const KEPT_OPEN_MOST: usize = 256;
 /// How stale the last use on disk may be: it only orders eviction after a restart.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
@@ -37,97 +36,14 @@ pub(super) struct Shelf {
     _lock: File,
 }
 
-pub(super) struct State {
-    pub(super) index: Index<Held, Filling>,
-    /// Digests whose file is kept open, oldest first.
-    kept_open: VecDeque<Digest>,
-    /// Reserved, but not yet allocated on disk.
-    unallocated_bytes: u64,
-}
-
-/// A complete, verified blob.
-pub(super) struct Held {
-    /// The file while it has not yet its final name.
-    unsynced: Option<Arc<BlobFile>>,
-    kept: Option<Arc<BlobFile>>,
-    open: Weak<BlobFile>,
-    /// The last use that the disk knows.
-    touched: SystemTime,
-}
-
-/// An arriving blob.
-pub(super) enum Filling {
-    Opening,
-    /// A dead reference means that it is just being dropped.
-    Living(Weak<DiskPartial>),
-    /// Slices of its file may still be out.
-    Idle(Weak<BlobFile>),
-}
-
-impl InUse for Held {
-    fn in_use(&self) -> bool {
-        self.unsynced.is_some() || self.open.strong_count() > usize::from(self.kept.is_some())
-    }
-}
-
-impl InUse for Filling {
-    fn in_use(&self) -> bool {
-        match self {
-            Self::Opening | Self::Living(_) => true,
-            Self::Idle(file) => file.strong_count() > 0,
-        }
-    }
-}
-
-impl Held {
-    /// A blob under its final name that nobody has open.
-    pub(super) fn closed(touched: SystemTime) -> Self {
-        Self {
-            unsynced: None,
-            kept: None,
-            open: Weak::new(),
-            touched,
-        }
-    }
-
-    pub(super) fn is_unsynced(&self) -> bool {
-        self.unsynced.is_some()
-    }
-}
-
-impl State {
-    /// Whether the entry of the partial's key is of this very partial and not of a later one.
-    fn is_of(&mut self, partial: &DiskPartial) -> bool {
-        let entry = self.index.partial(&partial.key);
-        entry.is_some_and(|entry| match &entry.content {
-            Filling::Living(living) => std::ptr::eq(living.as_ptr(), partial),
-            Filling::Opening | Filling::Idle(_) => false,
-        })
-    }
-
-    fn keep_open(&mut self, digest: Digest) {
-        self.kept_open.push_back(digest);
-        if self.kept_open.len() > KEPT_OPEN_MOST
-            && let Some(oldest) = self.kept_open.pop_front()
-            && let Some(entry) = self.index.held(&oldest)
-        {
-            entry.content.kept = None;
-        }
-    }
-}
-
 impl Shelf {
     pub(super) fn new(options: Options, layout: Layout, lock: File) -> Self {
-        let index = Index::new(options.limits);
+        let state = State::new(options.limits);
         Self {
             options,
             layout,
             keeper: Keeper::default(),
-            state: Mutex::new(State {
-                index,
-                kept_open: VecDeque::new(),
-                unallocated_bytes: 0,
-            }),
+            state: Mutex::new(state),
             changed: Condvar::new(),
             _lock: lock,
         }

@@ -3,9 +3,12 @@
 //! Follows the OCI distribution-spec v1.1.1 and, for `ns`, the "Registry Proxying" section of its
 //! main branch (not part of a release). Nothing here knows about peers, stores or configuration.
 
+pub mod challenge;
 pub mod client;
 pub mod digest;
 pub mod error;
+pub mod manifest;
+pub mod media_type;
 pub mod range;
 pub mod reference;
 pub mod route;

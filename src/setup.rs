@@ -1,0 +1,206 @@
+//! `darner setup`: points a client on this machine to the node, and takes that back.
+//!
+//! Invariant: nothing is written before the node answers, all of it or nothing is written, every
+//! byte of it can be undone, and nothing is ever restarted: that is left to the operator, in words.
+
+mod containerd;
+mod containerd_config;
+mod docker;
+mod files;
+mod hosts;
+mod journal;
+mod node;
+mod plan;
+mod podman;
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::{Client, SetupArgs};
+use crate::config;
+use crate::failure::Failure;
+use journal::{Journal, Undone};
+use plan::{Context, NodeAddress, Plan, Wanted};
+
+/// Does what the arguments say.
+pub(crate) async fn run(args: &SetupArgs) -> Result<(), Failure> {
+    let root = args.root.clone().unwrap_or_else(|| PathBuf::from("/"));
+    let data_dir = match &args.data_dir {
+        Some(folder) => absolute(folder)?,
+        None => {
+            let default = config::data_dir()?;
+            root.join(default.strip_prefix("/").unwrap_or(&default))
+        }
+    };
+    if args.undo {
+        return undo(&data_dir, args.client);
+    }
+    let client = args
+        .client
+        .ok_or_else(|| Failure::usage("setup needs a client: containerd, docker or podman"))?;
+    let address = NodeAddress::parse(&args.address)?;
+    let wanted: Vec<Wanted> = args
+        .registry
+        .iter()
+        .map(|text| Wanted::parse(text))
+        .collect::<Result<_, _>>()?;
+    let served = match node::check(address.authority(), &args.admin).await {
+        Ok(served) => served,
+        Err(failure) if args.dry_run => {
+            println!(
+                "note: nothing would be written now; {}",
+                node::first_line(&failure)
+            );
+            None
+        }
+        Err(failure) => return Err(failure),
+    };
+    let config_path = args.config_path.as_ref().map(absolute).transpose()?;
+    let mut journal = Journal::open(&data_dir, client)?;
+    let mut plan = {
+        let context = Context {
+            root: &root,
+            config_path: config_path.as_deref(),
+            address: &address,
+            wanted: &wanted,
+            journal: &journal,
+            version: match args.root {
+                // Another root is another machine: the program found here is not its client.
+                Some(_) => None,
+                None => node::version(client).await,
+            },
+        };
+        make(client, &context)?
+    };
+    unserved(&mut plan, &wanted, served.as_deref());
+    if args.dry_run {
+        show(&plan);
+    } else {
+        journal.apply(&plan.changes)?;
+        report(client, &plan);
+    }
+    Ok(())
+}
+
+fn make(client: Client, context: &Context<'_>) -> Result<Plan, Failure> {
+    match client {
+        Client::Containerd => containerd::plan(context),
+        Client::Docker => docker::plan(context),
+        Client::Podman => podman::plan(context),
+    }
+}
+
+/// Registries the node would answer 404 for.
+fn unserved(plan: &mut Plan, wanted: &[Wanted], served: Option<&[String]>) {
+    let Some(served) = served else { return };
+    for wanted in wanted {
+        let name = wanted.registry.as_str();
+        if !served.iter().any(|pattern| node::fits(pattern, name)) {
+            plan.trap(
+                format!("the node does not serve {name}: it answers 404 and the client asks {name} itself"),
+                format!("run the node with --registry {name}={}", wanted.server()),
+            );
+        }
+    }
+}
+
+fn show(plan: &Plan) {
+    for change in &plan.changes {
+        println!("would write {}:", change.path.display());
+        for line in change.content.lines() {
+            println!("{}", format!("    {line}").trim_end());
+        }
+    }
+    tell(plan);
+}
+
+fn report(client: Client, plan: &Plan) {
+    for change in &plan.changes {
+        println!("wrote {}", change.path.display());
+    }
+    tell(plan);
+    if !plan.changes.is_empty() {
+        println!("undo: darner setup --undo {}", client.name());
+    }
+}
+
+fn tell(plan: &Plan) {
+    for path in &plan.settled {
+        println!("unchanged {}", path.display());
+    }
+    for trap in &plan.traps {
+        println!("warning: {}\n   hint: {}", trap.what, trap.mend);
+    }
+    for step in &plan.after {
+        println!("next: {step}");
+    }
+}
+
+fn undo(data_dir: &Path, client: Option<Client>) -> Result<(), Failure> {
+    let clients = match client {
+        Some(client) => vec![client],
+        None => Client::ALL.to_vec(),
+    };
+    let mut any = false;
+    let mut left = Vec::new();
+    for client in clients {
+        let mut journal = Journal::open(data_dir, client)?;
+        if journal.is_empty() {
+            continue;
+        }
+        any = true;
+        for edit in journal.edits() {
+            println!(
+                "note: what was edited between two runs of setup is not brought back; a copy lies in {}",
+                edit.display()
+            );
+        }
+        for done in journal.undo()? {
+            match done {
+                Undone::Restored(path) => println!("restored {}", path.display()),
+                Undone::Removed(path) => println!("removed {}", path.display()),
+                Undone::Untouched(path) => println!("already as before {}", path.display()),
+                Undone::Changed(path, backup) => left.push((path, backup)),
+            }
+        }
+        println!("next: {}", after_undo(client));
+    }
+    if !any {
+        println!(
+            "nothing to undo: no setup is recorded in {}",
+            data_dir.display()
+        );
+    }
+    match left.first() {
+        None => Ok(()),
+        Some((path, backup)) => {
+            let hint = match backup {
+                Some(backup) => format!(
+                    "what was there before is {}; move {} away and run this again to get it back",
+                    backup.display(),
+                    path.display()
+                ),
+                None => "there was none before: remove it yourself if nobody needs it, then run this again".to_owned(),
+            };
+            Err(Failure::new(format!(
+                "{} was changed since setup wrote it and is left alone",
+                path.display()
+            ))
+            .hint(hint))
+        }
+    }
+}
+
+fn after_undo(client: Client) -> &'static str {
+    match client {
+        Client::Containerd => "containerd reads hosts.toml at every pull: nothing to restart",
+        Client::Docker => {
+            "reload dockerd, if daemon.json is among them: systemctl reload docker (or kill -HUP)"
+        }
+        Client::Podman => "podman reads these files at every pull: nothing to restart",
+    }
+}
+
+fn absolute(path: &PathBuf) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}

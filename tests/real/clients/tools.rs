@@ -1,0 +1,71 @@
+//! podman and skopeo: no daemon, one command each.
+
+use anyhow::{Context, Result};
+
+use super::{PULL, Pull, command, files};
+use crate::support::images::digest_of;
+use crate::support::run;
+
+/// `podman pull`; the digest is the one of what the reference named.
+pub(crate) fn podman_pull(pull: &Pull<'_>) -> Result<String> {
+    let folder = pull.lab.folder("pod")?;
+    let conf = folder.join("registries.conf");
+    files::registries_conf(&conf, pull.registry(), pull.mirror)?;
+    std::fs::write(
+        folder.join("policy.json"),
+        r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,
+    )?;
+    let podman = |words: &[&str]| {
+        let mut podman = command("podman");
+        podman
+            .env("CONTAINERS_REGISTRIES_CONF", &conf)
+            .env("TMPDIR", &folder);
+        podman
+            .arg("--root")
+            .arg(folder.join("root"))
+            .arg("--runroot")
+            .arg(folder.join("run"));
+        podman
+            .args([
+                "--storage-driver=overlay",
+                "--events-backend=none",
+                "--cgroup-manager=cgroupfs",
+            ])
+            .args(words);
+        run(&mut podman, PULL)
+    };
+    let policy = folder.join("policy.json");
+    let policy = policy.to_str().context("a plain path")?;
+    podman(&["pull", "--quiet", "--signature-policy", policy, pull.image])?;
+    Ok(
+        podman(&["image", "inspect", "--format", "{{.Digest}}", pull.image])?
+            .trim()
+            .to_owned(),
+    )
+}
+
+/// `skopeo copy docker://... dir:...` of the whole reference; the digest is that of the manifest it wrote.
+pub(crate) fn skopeo_pull(pull: &Pull<'_>) -> Result<String> {
+    let folder = pull.lab.folder("skp")?;
+    let conf = folder.join("registries.conf");
+    files::registries_conf(&conf, pull.registry(), pull.mirror)?;
+    let to = folder.join("image");
+    let mut skopeo = command("skopeo");
+    skopeo
+        .arg("--registries-conf")
+        .arg(&conf)
+        .arg("--tmpdir")
+        .arg(&folder);
+    skopeo.args([
+        "--insecure-policy",
+        "--override-arch=amd64",
+        "copy",
+        "--quiet",
+        "--all",
+    ]);
+    skopeo
+        .arg(format!("docker://{}", pull.image))
+        .arg(format!("dir:{}", to.display()));
+    run(&mut skopeo, PULL)?;
+    Ok(digest_of(&std::fs::read(to.join("manifest.json"))?))
+}

@@ -1,0 +1,79 @@
+//! Darner itself, as a user starts it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::process::Daemon;
+use super::{Lab, free_port, http};
+
+/// A running `darner up`.
+pub(crate) struct Darner {
+    daemon: Daemon,
+    command: Command,
+    folder: PathBuf,
+    /// The registry front door.
+    pub(crate) addr: SocketAddr,
+}
+
+impl Darner {
+    /// Starts it with an empty data folder and these registries: name and URL.
+    pub(crate) fn start(lab: &Lab, registries: &[(&str, &str)]) -> Result<Self> {
+        let folder = lab.folder("darner")?;
+        let (addr, admin) = (free_port()?, free_port()?);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_darner"));
+        command.args([
+            "up",
+            "--listen",
+            &addr.to_string(),
+            "--admin",
+            &admin.to_string(),
+            "--log",
+            "debug",
+        ]);
+        // The machine that runs the tests may be nearly full; that is tested elsewhere.
+        command
+            .args(["--min-free", "1%"])
+            .arg("--data-dir")
+            .arg(folder.join("data"));
+        for (name, url) in registries {
+            command.arg("--registry").arg(format!("{name}={url}"));
+        }
+        let daemon = start(&command, &folder, addr)?;
+        Ok(Self {
+            daemon,
+            command,
+            folder,
+            addr,
+        })
+    }
+
+    /// kill -9, and the same command again at the same address.
+    pub(crate) fn kill_and_restart(&mut self) -> Result<()> {
+        self.daemon.kill()?;
+        self.daemon = start(&self.command, &self.folder, self.addr)?;
+        Ok(())
+    }
+
+    /// Ends it by SIGTERM.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end by itself.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        self.daemon.stop()
+    }
+}
+
+fn start(command: &Command, folder: &std::path::Path, addr: SocketAddr) -> Result<Daemon> {
+    let mut daemon = Daemon::start("darner", command, folder)?;
+    daemon.wait_until("darner to answer", Duration::from_secs(20), |_| {
+        http::get(addr, "/v2/", &[])
+            .ok()
+            .filter(|answer| answer.status == 200)
+    })?;
+    Ok(daemon)
+}

@@ -6,6 +6,7 @@
 //! Quality values are dropped: no registry orders by them. Order and spelling do not matter.
 
 use http::{HeaderMap, header};
+use oci::media_type::essence;
 
 /// Longest text kept for a class; a longer list is a class of its own that is cut here.
 const CLASS_LENGTH_MAX: usize = 1024;
@@ -53,11 +54,6 @@ impl AcceptClass {
         let anything = |item: &str| item == "*/*" || item == "application/*";
         self.0.is_empty() || self.0.split(',').any(anything) || self.names(media_type)
     }
-}
-
-/// A media type without parameters.
-pub(crate) fn essence(media_type: &str) -> &str {
-    media_type.split(';').next().unwrap_or_default().trim()
 }
 
 #[cfg(test)]

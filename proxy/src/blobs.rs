@@ -39,7 +39,7 @@ pub(crate) async fn get(
         tracing::info!(place = %reader.place, digest = digest.short(), "no source answers in time");
         Err(Refusal::invalid(Kind::Blob, "no source answers in time"))
     })?;
-    body::answer(&blob, digest, &ranges)
+    body::answer(&blob, digest, &ranges).await
 }
 
 /// Answers HEAD of a blob: the size, without fetching it.

@@ -43,14 +43,26 @@ pub struct ManifestFact {
     pub seen: UnixSeconds,
 }
 
-/// What a tag meant.
+/// What a tag meant for one class of clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TagFact {
+pub struct Meaning {
+    /// The text of the Accept class.
+    class: Box<str>,
     /// The manifest.
     pub digest: Digest,
     /// When upstream last confirmed it.
     pub seen: UnixSeconds,
 }
+
+/// What a tag meant, the latest confirmation first, at most [`MEANINGS_MAX`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct TagFact {
+    meanings: Vec<Meaning>,
+    seen: UnixSeconds,
+}
+
+/// Classes remembered of one tag; real clients make a handful.
+const MEANINGS_MAX: usize = 8;
 
 /// A blob that belongs to a place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,17 +179,16 @@ impl Catalog {
     }
 
     /// What the tag meant for this class.
-    pub fn tag(&self, place: &Place, tag: &Tag, class: &AcceptClass) -> Option<TagFact> {
-        self.tags.get(&self.database, &of_tag(place, tag, class))
+    pub fn tag(&self, place: &Place, tag: &Tag, class: &AcceptClass) -> Option<Meaning> {
+        let meanings = self.tag_for_all(place, tag);
+        let wanted = |meaning: &Meaning| *meaning.class == *class.as_str();
+        meanings.into_iter().find(wanted)
     }
 
-    /// What the tag meant for any class, the latest first. Blocking: it flushes.
-    pub fn tag_of_any_class(&self, place: &Place, tag: &Tag) -> Vec<TagFact> {
-        let prefix = format!("{place}\n{tag}\n");
-        self.flush();
-        let mut facts = self.tags.under(&self.database, &prefix);
-        facts.sort_by_key(|fact: &TagFact| std::cmp::Reverse(fact.seen));
-        facts
+    /// What the tag meant for any class, the latest first.
+    pub fn tag_for_all(&self, place: &Place, tag: &Tag) -> Vec<Meaning> {
+        let fact = self.tags.get(&self.database, &of_tag(place, tag));
+        fact.unwrap_or_default().meanings
     }
 
     /// The blob, if it belongs to this place.
@@ -204,14 +215,25 @@ impl Catalog {
             Note::Manifest(place, digest, fact) => {
                 self.manifests.remember(of_digest(&place, &digest), fact)
             }
-            Note::Tag(place, tag, class, fact) => {
-                self.tags.remember(of_tag(&place, &tag, &class), fact)
+            Note::Tag(place, tag, class, digest, seen) => {
+                let mut meanings = self.tag_for_all(&place, &tag);
+                meanings.retain(|meaning| *meaning.class != *class.as_str());
+                meanings.truncate(MEANINGS_MAX - 1);
+                let class = class.as_str().into();
+                let meaning = Meaning {
+                    class,
+                    digest,
+                    seen,
+                };
+                meanings.insert(0, meaning);
+                let fact = TagFact { meanings, seen };
+                self.tags.remember(of_tag(&place, &tag), fact)
             }
             Note::Member(place, digest, fact) => {
                 self.members.remember(of_digest(&place, &digest), fact)
             }
             Note::Public(place, fact) => self.public.remember(place.to_string(), fact),
-            Note::TagGone(place, tag, class) => self.tags.forget(of_tag(&place, &tag, &class)),
+            Note::TagGone(place, tag) => self.tags.forget(of_tag(&place, &tag)),
             Note::NotPublic(place) => self.public.forget(place.to_string()),
         }
     }
@@ -276,14 +298,14 @@ impl Catalog {
 pub enum Note {
     /// A manifest was read here.
     Manifest(Place, Digest, ManifestFact),
-    /// A tag means this now.
-    Tag(Place, Tag, AcceptClass, TagFact),
+    /// A tag means this now, for this class of clients.
+    Tag(Place, Tag, AcceptClass, Digest, UnixSeconds),
     /// A blob belongs here.
     Member(Place, Digest, MemberFact),
     /// The place was served anonymously.
     Public(Place, PublicFact),
-    /// The tag is gone or may not be read.
-    TagGone(Place, Tag, AcceptClass),
+    /// The tag is gone.
+    TagGone(Place, Tag),
     /// The place is not served anonymously.
     NotPublic(Place),
 }
@@ -292,8 +314,8 @@ fn of_digest(place: &Place, digest: &Digest) -> String {
     format!("{place}\n{digest}")
 }
 
-fn of_tag(place: &Place, tag: &Tag, class: &AcceptClass) -> String {
-    format!("{place}\n{tag}\n{}", class.as_str())
+fn of_tag(place: &Place, tag: &Tag) -> String {
+    format!("{place}\n{tag}")
 }
 
 /// Whether an I/O error speaks of the file's content and not of the system.

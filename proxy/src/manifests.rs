@@ -8,7 +8,6 @@
 //! A tag is answered stale, with a warning, only while upstream is away and only to a reader whose
 //! right is known. Requests never get a 304 or a part (`Range` is ignored, always).
 
-mod children;
 mod read;
 mod resolve;
 

@@ -15,7 +15,7 @@ mod byte_set;
 mod disk;
 mod entries;
 mod error;
-mod evict;
+pub mod evict;
 mod index;
 mod keeper;
 mod layout;
@@ -26,6 +26,7 @@ mod recover;
 mod scrub;
 mod shelf;
 mod space;
+mod window;
 
 use std::fmt;
 use std::ops::Range;
@@ -42,6 +43,7 @@ pub use index::Limits;
 pub use memory::MemoryStore;
 pub use scrub::{ScrubPace, ScrubReport};
 pub use space::{FreeSpace, MinFree, SpaceProbe};
+pub use window::{WindowBlob, WindowReader};
 
 /// Blobs by digest. Methods are blocking; `open` and `usage` take microseconds and may be called
 /// from async code, `begin`, `put` and `remove` may unlink or allocate files for milliseconds.

@@ -3,6 +3,7 @@
 //! Headers are the same whether the blob is held or still arriving: its size is known either way.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
@@ -19,6 +20,8 @@ use crate::refusal::Refusal;
 const PARTS_MAX: usize = 8;
 /// Separates parts. Blobs are compressed or JSON; the client parses by length of part anyway.
 const BOUNDARY: &str = "darner-c8a1b6f0e94d4d7f";
+/// How long a head may wait for the first bytes; clients wait 30 s and longer for it.
+const FIRST_BYTES: Duration = Duration::from_secs(10);
 const OCTETS: &str = "application/octet-stream";
 
 /// The ranges asked for. An `If-Range` that names anything but this very content voids them.
@@ -51,7 +54,10 @@ pub(super) fn head(total: u64, digest: &Digest) -> Answered {
 }
 
 /// The answer to GET.
-pub(super) fn answer(
+///
+/// It waits for the first bytes, for a while: a blob that fails before them, or is so small that all
+/// of it is verified first, is refused instead of cut.
+pub(super) async fn answer(
     blob: &BlobReader,
     digest: &Digest,
     ranges: &RangeHeader,
@@ -72,6 +78,10 @@ pub(super) fn answer(
             (StatusCode::OK, describe(digest, OCTETS, total), body)
         }
     };
+    let body = match body {
+        Body::Slices(slices, length) => Body::Slices(begun(slices).await?, length),
+        body => body,
+    };
     let source = match blob.how() {
         How::Held => Source::Store,
         How::Joined | How::Started => Source::Upstream,
@@ -82,6 +92,17 @@ pub(super) fn answer(
         body,
         source: Some(source),
     })
+}
+
+/// The same slices, the first of them at hand unless it takes too long.
+async fn begun(mut slices: Slices) -> Result<Slices, Refusal> {
+    match tokio::time::timeout(FIRST_BYTES, slices.next()).await {
+        Ok(Some(Ok(first))) => Ok(stream::iter([Ok(first)]).chain(slices).boxed()),
+        Ok(Some(Err(error))) => Err(Refusal::blob(&error)),
+        Ok(None) => Ok(slices),
+        // The end of a blob that is still arriving: the head goes out, and the client waits.
+        Err(_) => Ok(slices),
+    }
 }
 
 fn describe(digest: &Digest, content_type: &str, length: u64) -> HeaderMap {

@@ -56,22 +56,6 @@ impl<F: Clone + Serialize + DeserializeOwned> Shelf<F> {
         Some(fact)
     }
 
-    pub(super) fn under(&self, database: &Database, prefix: &str) -> Vec<F> {
-        let read = || -> Result<Vec<F>, redb::Error> {
-            let table = database.begin_read()?.open_table(self.table)?;
-            let mut facts = Vec::new();
-            for row in table.range(prefix..)?.take(UNDER_MAX) {
-                let (key, value) = row?;
-                if !key.value().starts_with(prefix) {
-                    break;
-                }
-                facts.extend(serde_json::from_slice(value.value()).ok());
-            }
-            Ok(facts)
-        };
-        read().unwrap_or_default()
-    }
-
     pub(super) fn remember(&self, key: String, fact: F) -> Row {
         let value = serde_json::to_vec(&fact).expect("facts are plain data");
         self.memory.insert(key.clone(), Remembered::Is(fact));
@@ -91,6 +75,3 @@ impl<F: Clone + Serialize + DeserializeOwned> Shelf<F> {
         }
     }
 }
-
-/// Classes of one tag looked at for a fallback; real clients make a handful.
-const UNDER_MAX: usize = 32;

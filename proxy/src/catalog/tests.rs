@@ -22,12 +22,7 @@ fn notes() -> Vec<Note> {
                 seen: 7,
             },
         ),
-        Note::Tag(
-            place(),
-            "latest".parse().unwrap(),
-            class,
-            TagFact { digest, seen: 7 },
-        ),
+        Note::Tag(place(), "latest".parse().unwrap(), class, digest, 7),
         Note::Member(
             place(),
             digest,
@@ -59,10 +54,10 @@ fn facts_outlive_a_restart() {
         "x/y; z=1"
     );
     assert_eq!(catalog.tag(&place(), &tag, &class).unwrap().digest, digest);
-    assert_eq!(catalog.tag_of_any_class(&place(), &tag).len(), 1);
+    assert_eq!(catalog.tag_for_all(&place(), &tag).len(), 1);
     assert_eq!(catalog.member(&place(), &digest).unwrap().size, Some(3));
     catalog.note(vec![
-        Note::TagGone(place(), tag.clone(), class.clone()),
+        Note::TagGone(place(), tag.clone()),
         Note::NotPublic(place()),
     ]);
     assert_eq!(catalog.tag(&place(), &tag, &class), None);

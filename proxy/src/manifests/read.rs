@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use oci::manifest::{Children, Descriptor, ManifestError, children};
+use oci::media_type::essence;
 use oci::{Digest, Reference};
 
 use super::Resolution;
-use super::children::{Descriptor, children};
 use super::resolve::Failure;
-use crate::accept::essence;
 use crate::catalog::{ManifestFact, MemberFact, Note};
 use crate::front::{Front, Question, Reader, late, unix_now};
 use crate::metrics::Source;
@@ -151,8 +151,15 @@ fn note(front: &Front, reader: &Reader, found: &Resolution, bytes: &Bytes) -> Re
     let media_type = found.media_type.to_str().unwrap_or_default();
     let seen = unix_now();
     let place = &reader.place;
-    let children = children(bytes, media_type)
-        .ok_or_else(|| Failure::wrong("the registry's answer is not a manifest"))?;
+    let children = match children(bytes, media_type) {
+        Ok(children) => children,
+        // Passed on as it is; what it names is asked for blob by blob.
+        Err(ManifestError::Ambiguous(_) | ManifestError::Digest(_)) => Children::default(),
+        Err(ManifestError::Type(_)) if calls_itself_manifest(bytes) => Children::default(),
+        Err(ManifestError::Type(_) | ManifestError::Form(_)) => {
+            return Err(Failure::wrong("the registry's answer is not a manifest"));
+        }
+    };
     let fact = ManifestFact {
         media_type: media_type.to_owned(),
         size: found.size,
@@ -169,6 +176,14 @@ fn note(front: &Front, reader: &Reader, found: &Resolution, bytes: &Bytes) -> Re
     }
     front.catalog.note(notes);
     Ok(())
+}
+
+/// Whether JSON of a type that we do not know says that it is a manifest.
+fn calls_itself_manifest(bytes: &[u8]) -> bool {
+    let fields = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes);
+    fields.is_ok_and(|fields| {
+        fields.contains_key("mediaType") || fields.contains_key("schemaVersion")
+    })
 }
 
 fn is_kept_by_registries(blob: &Descriptor) -> bool {

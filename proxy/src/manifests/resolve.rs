@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use oci::{Digest, Reference, Tag};
 
 use super::{Resolution, read};
-use crate::catalog::{Note, TagFact};
+use crate::catalog::Note;
 use crate::front::{Front, Question, Reader, said, unix_now};
 use crate::grants::{Decision, Said};
 use crate::refusal::{Kind, Refusal};
@@ -193,14 +193,9 @@ impl Asking<'_> {
         kept.whole = None;
         self.front.resolutions.insert(self.key(), kept);
         if let Reference::Tag(tag) = self.reference {
-            let fact = TagFact {
-                digest: found.digest,
-                seen: unix_now(),
-            };
             let (place, class) = (self.reader.place.clone(), self.reader.class.clone());
-            self.front
-                .catalog
-                .note(vec![Note::Tag(place, tag.clone(), class, fact)]);
+            let note = Note::Tag(place, tag.clone(), class, found.digest, unix_now());
+            self.front.catalog.note(vec![note]);
         }
     }
 
@@ -221,7 +216,7 @@ impl Asking<'_> {
     fn stale_tag(&self, tag: &Tag) -> Option<Resolution> {
         let (catalog, place) = (&self.front.catalog, &self.reader.place);
         let exact = catalog.tag(place, tag, &self.reader.class);
-        let others = || catalog.tag_of_any_class(place, tag);
+        let others = || catalog.tag_for_all(place, tag);
         let candidates = exact.map_or_else(others, |fact| vec![fact]);
         candidates.into_iter().find_map(|fact| {
             let age = Duration::from_secs(unix_now().saturating_sub(fact.seen));
@@ -274,10 +269,8 @@ impl Asking<'_> {
     fn forget(&self, error: &UpstreamError) {
         self.front.resolutions.remove(&self.key());
         if let (Reference::Tag(tag), UpstreamError::NotFound { .. }) = (self.reference, error) {
-            let (place, class) = (self.reader.place.clone(), self.reader.class.clone());
-            self.front
-                .catalog
-                .note(vec![Note::TagGone(place, tag.clone(), class)]);
+            let note = Note::TagGone(self.reader.place.clone(), tag.clone());
+            self.front.catalog.note(vec![note]);
         }
     }
 }

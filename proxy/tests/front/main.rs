@@ -1,0 +1,11 @@
+//! The front door from outside: a real node, a small registry behind it, plain HTTP on both sides.
+
+mod image;
+mod node;
+mod origin;
+
+mod offline;
+mod pull;
+mod ranges;
+mod refusals;
+mod rights;

@@ -71,14 +71,7 @@ impl Metrics {
             "Requests answered, by route, method and class of status",
             requests.clone(),
         );
-        let head_seconds =
-            Family::<Labels<1>, Histogram>::new_with_constructor(|| Histogram::new(HEAD_BUCKETS));
-        registry.register_with_unit(
-            "http_response_head",
-            "Time from a request's head to its response's head",
-            Unit::Seconds,
-            head_seconds.clone(),
-        );
+        let head_seconds = head_seconds(&mut registry);
         let sent = Family::<Labels<1>, Counter>::default();
         registry.register_with_unit(
             "sent",
@@ -120,9 +113,7 @@ impl Metrics {
             requests_by_index: std::iter::repeat_with(OnceLock::new)
                 .take(RouteKind::ALL.len() * labels::METHODS.len() * labels::CLASSES.len())
                 .collect(),
-            head_seconds: RouteKind::ALL
-                .map(|route| head_seconds.get_or_create_owned(&[("route", route.name())]))
-                .into(),
+            head_seconds,
             sent: Source::ALL
                 .map(|source| sent.get_or_create_owned(&[("source", source.name())]))
                 .into(),
@@ -265,6 +256,20 @@ impl Metrics {
             upstreams: snapshot::upstreams(&engine),
         }
     }
+}
+
+fn head_seconds(registry: &mut Registry) -> Vec<Histogram> {
+    let family =
+        Family::<Labels<1>, Histogram>::new_with_constructor(|| Histogram::new(HEAD_BUCKETS));
+    registry.register_with_unit(
+        "http_response_head",
+        "Time from a request's head to its response's head",
+        Unit::Seconds,
+        family.clone(),
+    );
+    RouteKind::ALL
+        .map(|route| family.get_or_create_owned(&[("route", route.name())]))
+        .into()
 }
 
 impl std::fmt::Debug for Metrics {

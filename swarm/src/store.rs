@@ -15,7 +15,7 @@ mod byte_set;
 mod disk;
 mod entries;
 mod error;
-pub mod evict;
+mod evict;
 mod index;
 mod keeper;
 mod layout;
@@ -26,7 +26,6 @@ mod recover;
 mod scrub;
 mod shelf;
 mod space;
-mod window;
 
 use std::fmt;
 use std::ops::Range;
@@ -43,7 +42,6 @@ pub use index::Limits;
 pub use memory::MemoryStore;
 pub use scrub::{ScrubPace, ScrubReport};
 pub use space::{FreeSpace, MinFree, SpaceProbe};
-pub use window::{WindowBlob, WindowReader};
 
 /// Blobs by digest. Methods are blocking; `open` and `usage` take microseconds and may be called
 /// from async code, `begin`, `put` and `remove` may unlink or allocate files for milliseconds.

@@ -125,11 +125,14 @@ pub enum BodyError {
     Disk,
 }
 
+/// A slice that waits for the disk, and the job that reads it.
+type Warming = (Slice, Pin<Box<Timeout<JoinHandle<()>>>>);
+
 /// The body that hyper polls: registers files with the connection as their slices come by.
 pub(super) struct WireBody {
     body: ResponseBody,
     in_flight: InFlight,
-    warming: Option<(Slice, Pin<Box<Timeout<JoinHandle<()>>>>)>,
+    warming: Option<Warming>,
     failed: Option<BodyError>,
 }
 

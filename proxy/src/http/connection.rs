@@ -24,7 +24,7 @@ use super::body::ResponseBody;
 use super::io::Io;
 use super::server::{ConnInfo, Shared};
 use super::service::Guarded;
-use super::wire::{Activity, Wire};
+use super::wire::{Activity, Traffic, Wire};
 
 /// An idle connection is parked after this long; a pause between two layers or manifests is longer,
 /// one between two requests of a benchmark is not.
@@ -33,8 +33,14 @@ const PARK_AFTER: Duration = Duration::from_millis(100);
 /// How often a busy connection looks at the time and at the shutdown.
 const BUSY_TICK: Duration = Duration::from_millis(250);
 
+/// How often a partial request head is looked at.
+const HEAD_TICK: Duration = Duration::from_secs(1);
+
 /// How long a client may take to close its side after our FIN.
 const LINGER: Duration = Duration::from_secs(3);
+
+/// The same for one that was idle: nothing of it is unread, so it only has to notice.
+const IDLE_LINGER: Duration = Duration::from_millis(250);
 
 /// How much a client may still send after our FIN before we stop listening.
 const LINGER_BYTES: usize = 4 << 20;
@@ -50,7 +56,7 @@ where
     loop {
         if read_ahead.is_empty() {
             if !parked(&socket, &shared).await {
-                break;
+                return close(&socket, IDLE_LINGER).await;
             }
             head_since = None;
         }
@@ -75,7 +81,7 @@ where
             break;
         }
     }
-    close(&socket).await;
+    close(&socket, LINGER).await;
 }
 
 enum End {
@@ -88,6 +94,7 @@ enum End {
 
 /// Waits for the first byte of a request; `false` when the connection is to be closed.
 async fn parked<F>(socket: &TcpStream, shared: &Shared<F>) -> bool {
+    let _parked = Traffic::one(&shared.traffic.parked);
     tokio::select! {
         biased;
         ready = socket.readable() => ready.is_ok(),
@@ -124,6 +131,7 @@ where
         max_target_bytes: limits.max_target_bytes,
     };
     let mut connection = http1::Builder::new()
+        .max_header_size(limits.max_head_bytes)
         .max_buf_size(limits.max_head_bytes)
         // Partial heads are timed by `run`: hyper's own timer costs an allocation per request.
         .header_read_timeout(None)
@@ -131,13 +139,12 @@ where
 
     let head_left = limits.head_timeout.saturating_sub(head_since.elapsed());
     let first_tick = if partial_head {
-        head_left.max(PARK_AFTER)
+        HEAD_TICK.min(head_left)
     } else {
         PARK_AFTER
     };
     let mut tick = pin!(tokio::time::sleep(first_tick));
-    let mut seen_requests = 0;
-    let mut idle_since: Option<Instant> = None;
+    let mut rest = Rest::default();
     let end = poll_fn(|cx| {
         loop {
             if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
@@ -149,35 +156,14 @@ where
             if tick.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            let next = match wire.activity() {
-                Activity::Busy => {
-                    idle_since = None;
-                    if shared.shutdown.is_cancelled() {
-                        Pin::new(&mut connection).graceful_shutdown();
-                    }
-                    BUSY_TICK
-                }
-                Activity::Idle { requests, .. } if requests != seen_requests => {
-                    seen_requests = requests;
-                    PARK_AFTER
-                }
-                Activity::Idle { parkable, .. }
-                    if !parkable
-                        && !shared.shutdown.is_cancelled()
-                        && requests_may_follow(&mut idle_since, limits.idle_timeout) =>
-                {
-                    BUSY_TICK
-                }
-                Activity::Idle { requests, parkable } => {
-                    let served = requests > 0;
-                    return Poll::Ready(if parkable {
-                        End::Idle { served }
-                    } else {
-                        End::Closed
-                    });
-                }
-            };
-            tick.as_mut().reset(Instant::now() + next);
+            let stopping = shared.shutdown.is_cancelled();
+            if stopping {
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            match rest.after_tick(wire.activity(), limits.idle_timeout, stopping) {
+                Ok(next) => tick.as_mut().reset(Instant::now() + next),
+                Err(end) => return Poll::Ready(end),
+            }
         }
     })
     .await;
@@ -189,9 +175,39 @@ where
     (socket, rest, end)
 }
 
-/// Whether a connection that cannot be parked may stay idle still longer.
-fn requests_may_follow(idle_since: &mut Option<Instant>, limit: Duration) -> bool {
-    idle_since.get_or_insert_with(Instant::now).elapsed() < limit
+/// Decides at each tick whether a connection is at rest.
+#[derive(Default)]
+struct Rest {
+    seen_requests: u64,
+    idle_since: Option<Instant>,
+}
+
+impl Rest {
+    /// How long until the next tick, or how the active time ends.
+    fn after_tick(
+        &mut self,
+        activity: Activity,
+        idle_timeout: Duration,
+        stopping: bool,
+    ) -> Result<Duration, End> {
+        let Activity::Idle { requests, parkable } = activity else {
+            self.idle_since = None;
+            return Ok(BUSY_TICK);
+        };
+        if requests != self.seen_requests {
+            self.seen_requests = requests;
+            return Ok(PARK_AFTER);
+        }
+        if parkable {
+            let served = requests > 0;
+            return Err(End::Idle { served });
+        }
+        let since = *self.idle_since.get_or_insert_with(Instant::now);
+        if stopping || since.elapsed() >= idle_timeout {
+            return Err(End::Closed);
+        }
+        Ok(BUSY_TICK)
+    }
 }
 
 fn say_timeout(socket: &TcpStream) {
@@ -201,7 +217,7 @@ fn say_timeout(socket: &TcpStream) {
 }
 
 /// FIN, then take in what the client still sends until it closes too.
-async fn close(socket: &TcpStream) {
+async fn close(socket: &TcpStream, linger: Duration) {
     if rustix::net::shutdown(socket, rustix::net::Shutdown::Write).is_err() {
         return;
     }
@@ -217,5 +233,5 @@ async fn close(socket: &TcpStream) {
             }
         }
     };
-    let _ = tokio::time::timeout(LINGER, drained).await;
+    let _ = tokio::time::timeout(linger, drained).await;
 }

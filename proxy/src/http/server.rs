@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -111,7 +110,9 @@ pub async fn serve<F, Fut>(
             Ok((socket, conn, place)) => {
                 let shared = Arc::clone(&shared);
                 connections.spawn(async move {
-                    let _open = Open::new(Arc::clone(&shared.traffic), place);
+                    let traffic = Arc::clone(&shared.traffic);
+                    Traffic::add(&traffic.accepted, 1);
+                    let _open = (Traffic::one(&traffic.open), place);
                     connection::run(socket, conn, shared).await;
                 });
             }
@@ -160,28 +161,5 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
         && error.is_panic()
     {
         tracing::error!(%error, "a connection's task panicked");
-    }
-}
-
-/// A connection's place and its part in the count.
-struct Open {
-    traffic: Arc<Traffic>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Open {
-    fn new(traffic: Arc<Traffic>, place: OwnedSemaphorePermit) -> Self {
-        traffic.accepted.fetch_add(1, Ordering::Relaxed);
-        traffic.open.fetch_add(1, Ordering::Relaxed);
-        Self {
-            traffic,
-            _place: place,
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.traffic.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -21,13 +21,30 @@ pub struct Traffic {
     pub accepted: AtomicU64,
     /// Connections open now.
     pub open: AtomicU64,
+    /// Of these, idle ones that hold nothing but their socket.
+    pub parked: AtomicU64,
     /// Requests being answered now.
     pub in_flight: AtomicU64,
 }
 
 impl Traffic {
+    /// Counts one in `gauge` until the result is dropped.
+    pub(super) fn one(gauge: &AtomicU64) -> One<'_> {
+        gauge.fetch_add(1, Ordering::Relaxed);
+        One(gauge)
+    }
+
     pub(super) fn add(counter: &AtomicU64, bytes: usize) {
         counter.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// One in a gauge.
+pub(super) struct One<'a>(&'a AtomicU64);
+
+impl Drop for One<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -9,7 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
-use swarm::Origin;
+use swarm::{EngineStats, Origin, Usage};
 
 use super::{Probe, Source};
 use crate::http::Traffic;
@@ -33,95 +33,9 @@ impl Collector for House {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (usage, engine) = (self.probe)();
         let mut page = Page { encoder };
-        let bytes = Some(Unit::Bytes);
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-
-        page.fetched(|origin| engine.fetched_bytes(origin))?;
-        page.counter("flights", "Blobs asked of a source", engine.flights_started)?;
-        page.counter(
-            "flights_joined",
-            "Reads that found a flight",
-            engine.flights_joined,
-        )?;
-        page.counter(
-            "resumes",
-            "Fetches that went on where one was cut",
-            engine.resumed,
-        )?;
-        page.counter(
-            "wrong_digests",
-            "Blobs that were not what they should be",
-            engine.wrong_digests,
-        )?;
-        page.counter(
-            "passed_through",
-            "Flights that could not store",
-            engine.passed_through,
-        )?;
-        let now = engine.flights_in_progress;
-        page.gauge("flights_in_progress", "Blobs on their way", None, now)?;
-
-        page.gauge(
-            "store_cap",
-            "Bound of the store",
-            bytes.as_ref(),
-            usage.cap_bytes,
-        )?;
-        page.gauge(
-            "store_held",
-            "Complete blobs",
-            bytes.as_ref(),
-            usage.held_bytes,
-        )?;
-        page.gauge(
-            "store_partial",
-            "Reserved for arriving blobs",
-            bytes.as_ref(),
-            usage.partial_bytes,
-        )?;
-        page.gauge(
-            "store_held_blobs",
-            "Count of complete blobs",
-            None,
-            usage.held_blobs,
-        )?;
-        page.counter("store_evictions", "Blobs evicted", usage.evicted_blobs)?;
-        page.counter(
-            "store_rotten",
-            "Blobs that a scrub found rotten",
-            usage.rotten_blobs,
-        )?;
-
-        let traffic = &self.traffic;
-        page.counter(
-            "http_connections",
-            "Connections accepted",
-            read(&traffic.accepted),
-        )?;
-        page.gauge(
-            "http_connections_open",
-            "Connections open",
-            None,
-            read(&traffic.open),
-        )?;
-        page.gauge(
-            "http_requests_in_flight",
-            "Requests being answered",
-            None,
-            read(&traffic.in_flight),
-        )?;
-        page.sum(
-            "http_sendfile",
-            "Sent by sendfile",
-            bytes.as_ref(),
-            read(&traffic.sendfile_bytes),
-        )?;
-        page.sum(
-            "http_memory",
-            "Sent from memory",
-            bytes.as_ref(),
-            read(&traffic.memory_bytes),
-        )
+        page.engine(&engine)?;
+        page.store(&usage)?;
+        page.server(&self.traffic)
     }
 }
 
@@ -130,9 +44,114 @@ struct Page<'a> {
     encoder: DescriptorEncoder<'a>,
 }
 
+const BYTES: Option<&Unit> = Some(&Unit::Bytes);
+
 impl Page<'_> {
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.sum(name, help, None, value)
+    fn engine(&mut self, engine: &EngineStats) -> fmt::Result {
+        self.fetched(|origin| engine.fetched_bytes(origin))?;
+        let now = engine.flights_in_progress;
+        self.gauge("flights_in_progress", "Blobs on their way", None, now)?;
+        for (name, help, value) in [
+            ("flights", "Blobs asked of a source", engine.flights_started),
+            (
+                "flights_joined",
+                "Reads that found a flight",
+                engine.flights_joined,
+            ),
+            (
+                "resumes",
+                "Fetches that went on where one was cut",
+                engine.resumed,
+            ),
+            (
+                "wrong_digests",
+                "Blobs that were not what they should be",
+                engine.wrong_digests,
+            ),
+            (
+                "passed_through",
+                "Flights that could not store",
+                engine.passed_through,
+            ),
+        ] {
+            self.sum(name, help, None, value)?;
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, usage: &Usage) -> fmt::Result {
+        for (name, help, unit, value) in [
+            ("store_cap", "Bound of the store", BYTES, usage.cap_bytes),
+            ("store_held", "Complete blobs", BYTES, usage.held_bytes),
+            (
+                "store_partial",
+                "Reserved for arriving blobs",
+                BYTES,
+                usage.partial_bytes,
+            ),
+            (
+                "store_held_blobs",
+                "Count of complete blobs",
+                None,
+                usage.held_blobs,
+            ),
+        ] {
+            self.gauge(name, help, unit, value)?;
+        }
+        self.sum(
+            "store_evictions",
+            "Blobs evicted",
+            None,
+            usage.evicted_blobs,
+        )?;
+        self.sum(
+            "store_rotten",
+            "Blobs that a scrub found rotten",
+            None,
+            usage.rotten_blobs,
+        )
+    }
+
+    fn server(&mut self, traffic: &Traffic) -> fmt::Result {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        for (name, help, value) in [
+            ("http_connections_open", "Connections open", &traffic.open),
+            (
+                "http_connections_parked",
+                "Of these, idle ones",
+                &traffic.parked,
+            ),
+            (
+                "http_requests_in_flight",
+                "Requests being answered",
+                &traffic.in_flight,
+            ),
+        ] {
+            self.gauge(name, help, None, read(value))?;
+        }
+        for (name, help, unit, value) in [
+            (
+                "http_connections",
+                "Connections accepted",
+                None,
+                &traffic.accepted,
+            ),
+            (
+                "http_sendfile",
+                "Sent by sendfile",
+                BYTES,
+                &traffic.sendfile_bytes,
+            ),
+            (
+                "http_memory",
+                "Sent from memory",
+                BYTES,
+                &traffic.memory_bytes,
+            ),
+        ] {
+            self.sum(name, help, unit, read(value))?;
+        }
+        Ok(())
     }
 
     fn sum(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> fmt::Result {

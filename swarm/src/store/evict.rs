@@ -7,39 +7,39 @@ use std::time::{Duration, SystemTime};
 
 /// A blob or partial that takes up room.
 #[derive(Clone, Debug)]
-pub struct Entry<K> {
+pub(super) struct Entry<K> {
     /// What the caller knows it by.
-    pub key: K,
+    pub(super) key: K,
     /// Room that it takes up.
-    pub charge_bytes: u64,
+    pub(super) charge_bytes: u64,
     /// When it was last opened or written.
-    pub last_use: SystemTime,
+    pub(super) last_use: SystemTime,
     /// Pinned, being read or being filled.
-    pub shielded: bool,
+    pub(super) shielded: bool,
 }
 
 /// What must be reached.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Need {
+pub(super) struct Need {
     /// Entries may take up this much at most.
-    pub used_at_most: u64,
+    pub(super) used_at_most: u64,
     /// Once anything must go for that, go down to this, so that the next call need not evict.
-    pub used_goal: u64,
+    pub(super) used_goal: u64,
     /// And this much must come free, whatever is used.
-    pub freed_at_least: u64,
+    pub(super) freed_at_least: u64,
 }
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan<K> {
+pub(super) struct Plan<K> {
     /// What goes, least recently used first.
-    pub victims: Vec<K>,
+    pub(super) victims: Vec<K>,
     /// Whether the need is met once they are gone.
-    pub fits: bool,
+    pub(super) fits: bool,
 }
 
 /// Chooses victims: all that are unused for longer than `ttl`, then the least recently used.
-pub fn plan<K: Clone>(
+pub(super) fn plan<K: Clone>(
     entries: &[Entry<K>],
     now: SystemTime,
     ttl: Option<Duration>,
@@ -56,11 +56,12 @@ pub fn plan<K: Clone>(
         .max(need.freed_at_least);
     let fits = must_free <= loose_bytes;
     let wanted = used.saturating_sub(need.used_goal).max(must_free);
-    let to_free = match fits {
-        false => 0,
-        true if must_free == 0 => 0,
-        true if wanted <= loose_bytes => wanted,
-        true => must_free,
+    let to_free = if !fits || must_free == 0 {
+        0
+    } else if wanted <= loose_bytes {
+        wanted
+    } else {
+        must_free
     };
 
     let mut freed = 0;

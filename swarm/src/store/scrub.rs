@@ -19,12 +19,15 @@ use super::shelf::Shelf;
 /// One read; also the grain of throttling and of the stop.
 const WINDOW_BYTES: u64 = 1 << 20;
 
+/// The first pass must come before the nightly restart of a node that has one.
+const FIRST_AFTER: Duration = Duration::from_secs(60 * 60);
+
 /// How fast and how often to scrub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScrubPace {
     /// Bytes read per second, on average over a pass.
     pub bytes_per_second: NonZero<u64>,
-    /// Pause before the first pass and between passes.
+    /// Pause between passes; before the first one at most an hour.
     pub every: Duration,
 }
 
@@ -64,7 +67,9 @@ pub(super) fn run(shelf: &Shelf, pace: Option<ScrubPace>) {
     let Some(pace) = pace else {
         return;
     };
-    while !shelf.keeper.stopped_within(pace.every) {
+    let mut wait = pace.every.min(FIRST_AFTER);
+    while !shelf.keeper.stopped_within(wait) {
+        wait = pace.every;
         let report = pass(shelf, Some(pace));
         let (blobs, bytes) = (report.checked_blobs, report.checked_bytes);
         let rotten = report.rotten.len();

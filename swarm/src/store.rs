@@ -102,7 +102,7 @@ pub trait BlobStore: Send + Sync + 'static {
         for _ in 0..2 {
             let partial = self.begin(digest, ScopeTag::VERIFIED, content.len() as u64)?;
             partial.write_at(0, content)?;
-            // A partial taken up after a power cut may hold what never reached the disk.
+            // What another process left under this tag is not trusted.
             let mut kept = vec![0; content.len()];
             partial.read_at(0, &mut kept)?;
             if kept == content {
@@ -122,7 +122,7 @@ pub trait PartialBlob: Send + Sync {
     /// Length of the whole blob in bytes.
     fn total(&self) -> u64;
 
-    /// Which bytes are there. Bytes kept from before a crash may be wrong: hash them.
+    /// Which bytes are there, from this process or from one that was killed. None is verified.
     fn present(&self) -> ByteSet;
 
     /// The first byte at or after `offset` that is not there; `total` when all are.

@@ -136,6 +136,31 @@ fn a_partial_goes_on_where_it_was_after_a_restart() {
 }
 
 #[test]
+fn a_partial_of_an_earlier_boot_is_not_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let digest = Digest::sha256(b"x");
+    let store = open(folder.path());
+    let partial = store.begin(&digest, scope(), 100).unwrap();
+    partial.write_at(0, &[1; 50]).unwrap();
+    drop((partial, store));
+    // The bytes of the boot's name follow the magic and the length.
+    let map = blob_path(folder.path(), &digest, &format!(".{}.map", scope()));
+    let file = fs::File::options().write(true).open(map).unwrap();
+    file.write_all_at(&[0; 16], 16).unwrap();
+
+    let store = open(folder.path());
+    assert_eq!(store.usage().partial_blobs, 0);
+    assert_eq!(files(folder.path()), [] as [String; 0]);
+    assert!(
+        store
+            .begin(&digest, scope(), 100)
+            .unwrap()
+            .present()
+            .is_empty()
+    );
+}
+
+#[test]
 fn what_was_published_but_not_synced_is_hashed_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let good = content(3 * MIB, 1);

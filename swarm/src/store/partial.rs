@@ -256,7 +256,10 @@ fn take_up(shelf: &Shelf, key: &PartialKey, total: u64) -> io::Result<Option<Ope
         .read(true)
         .write(true)
         .open(shelf.layout.partial(key));
-    let (file, map) = match (opened, ByteMap::load(shelf.layout.map(key))) {
+    let (file, map) = match (
+        opened,
+        ByteMap::load(shelf.layout.map(key), shelf.head(total)),
+    ) {
         (Ok(file), Ok(map)) => (file, map),
         (Err(error), _) | (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(None);
@@ -264,7 +267,7 @@ fn take_up(shelf: &Shelf, key: &PartialKey, total: u64) -> io::Result<Option<Ope
         (Err(error), _) | (_, Err(error)) => return Err(error),
     };
     let fits = file.metadata()?.len() == total;
-    let loaded = map.filter(|loaded| fits && loaded.total == total);
+    let loaded = map.filter(|_| fits);
     Ok(loaded.map(|loaded| (file, loaded.map, loaded.present)))
 }
 
@@ -284,7 +287,11 @@ fn create(shelf: &Shelf, key: &PartialKey, total: u64) -> Result<Opened, StoreEr
         .mode(0o600)
         .open(&path)?;
     allocate(&file, total)?;
-    Ok((file, ByteMap::new(map_path, total), ByteSet::new()))
+    Ok((
+        file,
+        ByteMap::new(map_path, shelf.head(total)),
+        ByteSet::new(),
+    ))
 }
 
 /// Gives the file its final length, and its blocks where the file system can, so that a full disk

@@ -2,7 +2,7 @@
 //!
 //! Only names, sizes and times are read, and the maps of partials: microseconds a file. What was
 //! verified but not synced becomes a whole partial; whole partials are hashed in the background and
-//! published or thrown away. Leftovers of our own are deleted, files of others left alone.
+//! published or thrown away. Other partials of an earlier boot are thrown away. Leftovers of our own are deleted, files of others left alone.
 
 use std::collections::HashMap;
 use std::fs::{self, DirEntry, Metadata};
@@ -106,7 +106,7 @@ impl Found {
                 self.maps.push(key);
             }
             fs::rename(shelf.layout.verified(&digest), shelf.layout.partial(&key))?;
-            let mut map = ByteMap::new(shelf.layout.map(&key), len);
+            let mut map = ByteMap::new(shelf.layout.map(&key), shelf.head(len));
             let all: ByteSet = std::iter::once(0..len).collect();
             if let Err(error) = map.append(&all) {
                 tracing::warn!(%digest, %error, "an unsynced blob cannot be kept");
@@ -129,8 +129,7 @@ impl Found {
                 shelf.layout.throw(&path, trash);
                 continue;
             };
-            let loaded = ByteMap::load(path.clone())?;
-            let Some(loaded) = loaded.filter(|loaded| loaded.total == len) else {
+            let Some(loaded) = ByteMap::load(path.clone(), shelf.head(len))? else {
                 shelf.layout.throw_partial(&key, trash);
                 continue;
             };

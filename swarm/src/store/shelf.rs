@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use oci::Digest;
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, futimens};
 
+use super::byte_map::{Boot, Head};
 use super::disk::Options;
 use super::entries::{Filling, Held, State};
 use super::error::closed;
@@ -29,6 +30,7 @@ pub(super) struct Shelf {
     pub(super) options: Options,
     pub(super) layout: Layout,
     pub(super) keeper: Keeper,
+    boot: Boot,
     state: Mutex<State>,
     /// An entry stopped opening, or a partial became idle.
     changed: Condvar,
@@ -43,6 +45,7 @@ impl Shelf {
             options,
             layout,
             keeper: Keeper::default(),
+            boot: Boot::current(),
             state: Mutex::new(state),
             changed: Condvar::new(),
             _lock: lock,
@@ -56,6 +59,12 @@ impl Shelf {
 
     pub(super) fn now(&self) -> SystemTime {
         (self.options.clock)()
+    }
+
+    /// What the map of a partial of `total` bytes must be of.
+    pub(super) fn head(&self, total: u64) -> Head {
+        let boot = self.boot;
+        Head { total, boot }
     }
 
     pub(super) fn stop(&self) {

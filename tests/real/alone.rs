@@ -21,7 +21,7 @@ fn pull_all(lab: &Lab, darner: &Darner) -> Result<()> {
     let image = image("library/small:1")?;
     let pull = Pull {
         lab,
-        mirror: darner.addr,
+        darner,
         image: "docker.io/library/small:1",
         account: None,
     };
@@ -42,10 +42,10 @@ fn pull_all(lab: &Lab, darner: &Darner) -> Result<()> {
 fn what_was_pulled_is_pulled_again_with_upstream_gone() {
     in_lab(|lab| {
         let mut origin = Origin::start(lab, &Access::Open)?;
-        let mut darner = Darner::start(lab, &[("docker.io", &origin.url())])?;
+        let darner = Darner::start(lab, &[("docker.io", &origin.url())])?;
         let pull = Pull {
             lab,
-            mirror: darner.addr,
+            darner: &darner,
             image: "docker.io/library/small:1",
             account: None,
         };

@@ -20,10 +20,10 @@ fn killed_in_mid_pull(lab: &Lab, client: Client) -> Result<()> {
     let origin = Origin::start(lab, &Access::Open)?;
     let relay = Relay::start(origin.addr)?;
     relay.limit(UPSTREAM_BYTES_PER_SECOND);
-    let mut darner = Darner::start(lab, &[("docker.io", &relay.url())])?;
+    let darner = Darner::start(lab, &[("docker.io", &relay.url())])?;
     let pull = Pull {
         lab,
-        mirror: darner.addr,
+        darner: &darner,
         image: "docker.io/library/lab:layers",
         account: None,
     };
@@ -67,10 +67,10 @@ fn killed_in_mid_pull_of_skopeo() {
 fn ends_by_sigterm() {
     in_lab(|lab| {
         let origin = Origin::start(lab, &Access::Open)?;
-        let mut darner = Darner::start(lab, &[("docker.io", &origin.url())])?;
+        let darner = Darner::start(lab, &[("docker.io", &origin.url())])?;
         let pull = Pull {
             lab,
-            mirror: darner.addr,
+            darner: &darner,
             image: "docker.io/library/small:1",
             account: None,
         };

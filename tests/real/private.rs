@@ -41,7 +41,7 @@ fn nobody_reads(lab: &Lab, darner: &Darner, image: &Image) -> Result<()> {
     for account in wrong {
         let pull = Pull {
             lab,
-            mirror: darner.addr,
+            darner,
             image: PRIVATE,
             account,
         };
@@ -59,7 +59,7 @@ fn nobody_reads(lab: &Lab, darner: &Darner, image: &Image) -> Result<()> {
         Client::Skopeo
             .pull(&Pull {
                 lab,
-                mirror: darner.addr,
+                darner,
                 image: PRIVATE,
                 account: None
             })
@@ -76,7 +76,7 @@ fn only_with_right(lab: &Lab, origin: &Origin) -> Result<()> {
     for reader in READERS {
         let pull = Pull {
             lab,
-            mirror: darner.addr,
+            darner: &darner,
             image: PRIVATE,
             account: Some(ACCOUNT),
         };
@@ -134,7 +134,7 @@ fn public_images_of_a_registry_with_tokens_need_no_account() {
         let image = image("library/small:1")?;
         let pull = Pull {
             lab,
-            mirror: darner.addr,
+            darner: &darner,
             image: "docker.io/library/small:1",
             account: None,
         };

@@ -16,7 +16,7 @@ fn cold_and_warm(lab: &Lab, client: Client, name: &str, registry: &str) -> Resul
     let reference = format!("{registry}/{name}");
     let pull = Pull {
         lab,
-        mirror: darner.addr,
+        darner: &darner,
         image: &reference,
         account: None,
     };

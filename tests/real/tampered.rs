@@ -68,7 +68,7 @@ fn never_reaches_a_client(
     let reference = format!("docker.io/{}", image.name());
     let pull = Pull {
         lab,
-        mirror: darner.addr,
+        darner: &darner,
         image: &reference,
         account: None,
     };

@@ -23,7 +23,7 @@ fn together(lab: &Lab, clients: &[Client]) -> Result<()> {
     let darner = Darner::start(lab, &[("docker.io", &relay.url())])?;
     let pull = Pull {
         lab,
-        mirror: darner.addr,
+        darner: &darner,
         image: "docker.io/library/small:1",
         account: None,
     };

@@ -37,11 +37,11 @@ pub(crate) struct Containerd {
 }
 
 impl Containerd {
-    /// Starts it, set up for the mirror of `pull`.
+    /// Starts it, set up for the node of `pull`.
     pub(crate) fn start(version: Version, pull: &Pull<'_>) -> Result<Self> {
         let folder = pull.lab.folder("ctd")?;
         let hosts = folder.join("certs.d");
-        files::hosts_toml(&hosts, pull.registry(), pull.mirror)?;
+        files::set_up("containerd", pull, &hosts)?;
         let config = folder.join("config.toml");
         std::fs::write(&config, config_text(version, &folder))?;
         let mut containerd = command(version.bin().join("containerd"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{PULL, Pull, command, containerd};
+use super::{PULL, Pull, command, containerd, files};
 use crate::support::process::Daemon;
 use crate::support::{fetched, run};
 
@@ -28,16 +28,17 @@ pub(crate) struct Dockerd {
 }
 
 impl Dockerd {
-    /// Starts it with the mirror of `pull` in its `registry-mirrors`.
+    /// Starts it with the node of `pull` in its `registry-mirrors`.
     pub(crate) fn start(version: Version, pull: &Pull<'_>) -> Result<Self> {
         let folder = pull.lab.folder("dkr")?;
         // One attempt: what has to be asked for twice is not good enough here.
-        let mut config = json!({"registry-mirrors": [format!("http://{}", pull.mirror)], "max-download-attempts": 1});
+        let mut config = json!({"max-download-attempts": 1});
         if version != Version::Debian {
             config["features"] =
                 json!({"containerd-snapshotter": version == Version::NewContainerdStore});
         }
         std::fs::write(folder.join("daemon.json"), config.to_string())?;
+        files::set_up("docker", pull, &folder)?;
         let program = match version {
             Version::Debian => PathBuf::from("/usr/sbin/dockerd"),
             Version::New | Version::NewContainerdStore => {

@@ -1,32 +1,31 @@
-//! The clients' own configuration files that point them at the mirror.
+//! The clients' own configuration files that point them at Darner, as `darner setup` writes them.
 
-use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 
-/// `<folder>/<registry>/hosts.toml` for containerd.
-///
-/// The mirror is also the `server`: nothing is behind it, so a test sees what the mirror did.
-pub(crate) fn hosts_toml(folder: &Path, registry: &str, mirror: SocketAddr) -> Result<()> {
-    let folder = folder.join(registry);
-    std::fs::create_dir_all(&folder)?;
-    let text = format!(
-        "server = \"http://{mirror}\"\n[host.\"http://{mirror}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"
-    );
-    Ok(std::fs::write(folder.join("hosts.toml"), text)?)
-}
+use super::Pull;
+use crate::support::run;
 
-/// registries.conf for podman and skopeo; a registry other than Docker Hub is reached by its name in the path.
-pub(crate) fn registries_conf(file: &Path, registry: &str, mirror: SocketAddr) -> Result<()> {
-    let location = if registry == "docker.io" {
-        mirror.to_string()
-    } else {
-        format!("{mirror}/{registry}")
-    };
-    let text = format!(
-        "[[registry]]\nprefix = \"{registry}\"\nlocation = \"{registry}\"\n[[registry.mirror]]\nlocation = \
-         \"{location}\"\ninsecure = true\n"
-    );
-    Ok(std::fs::write(file, text)?)
+/// Where a client turns when Darner does not serve it: an address that refuses, so that a test sees what Darner did.
+const BEHIND: &str = "http://127.0.0.1:1";
+
+/// Runs `darner setup` for a client whose configuration files are in `folder`.
+pub(crate) fn set_up(client: &str, pull: &Pull<'_>, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let mut setup = Command::new(env!("CARGO_BIN_EXE_darner"));
+    setup.args(["setup", client, "--address", &pull.darner.addr.to_string()]);
+    setup.args(["--admin", &pull.darner.admin.to_string()]);
+    setup
+        .arg("--config-path")
+        .arg(folder)
+        .arg("--data-dir")
+        .arg(pull.lab.folder("setup")?);
+    setup
+        .arg("--registry")
+        .arg(format!("{}={BEHIND}", pull.registry()));
+    run(&mut setup, Duration::from_secs(30))?;
+    Ok(())
 }

@@ -10,13 +10,13 @@ pub(crate) mod files;
 pub(crate) mod tools;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::support::Lab;
+use crate::support::darner::Darner;
 
 /// How long one pull may take; the slowest seen is a tenth of it.
 pub(crate) const PULL: Duration = Duration::from_secs(240);
@@ -60,10 +60,10 @@ impl fmt::Display for Client {
     }
 }
 
-/// What to pull, and through which mirror.
+/// What to pull, and through which node.
 pub(crate) struct Pull<'a> {
     pub(crate) lab: &'a Lab,
-    pub(crate) mirror: SocketAddr,
+    pub(crate) darner: &'a Darner,
     /// As a user writes it: `docker.io/library/lab:layers`.
     pub(crate) image: &'a str,
     /// User and password, where the client can send them.

@@ -6,20 +6,20 @@ use super::{PULL, Pull, command, files};
 use crate::support::images::digest_of;
 use crate::support::run;
 
+/// Where both look for a user's registries, below the home folder.
+const CONF_D: &str = ".config/containers/registries.conf.d";
+
 /// `podman pull`; the digest is the one of what the reference named.
 pub(crate) fn podman_pull(pull: &Pull<'_>) -> Result<String> {
     let folder = pull.lab.folder("pod")?;
-    let conf = folder.join("registries.conf");
-    files::registries_conf(&conf, pull.registry(), pull.mirror)?;
+    files::set_up("podman", pull, &folder.join(CONF_D))?;
     std::fs::write(
         folder.join("policy.json"),
         r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,
     )?;
     let podman = |words: &[&str]| {
         let mut podman = command("podman");
-        podman
-            .env("CONTAINERS_REGISTRIES_CONF", &conf)
-            .env("TMPDIR", &folder);
+        podman.env("HOME", &folder).env("TMPDIR", &folder);
         podman
             .arg("--root")
             .arg(folder.join("root"))
@@ -47,15 +47,10 @@ pub(crate) fn podman_pull(pull: &Pull<'_>) -> Result<String> {
 /// `skopeo copy docker://... dir:...` of the whole reference; the digest is that of the manifest it wrote.
 pub(crate) fn skopeo_pull(pull: &Pull<'_>) -> Result<String> {
     let folder = pull.lab.folder("skp")?;
-    let conf = folder.join("registries.conf");
-    files::registries_conf(&conf, pull.registry(), pull.mirror)?;
+    files::set_up("podman", pull, &folder.join(CONF_D))?;
     let to = folder.join("image");
     let mut skopeo = command("skopeo");
-    skopeo
-        .arg("--registries-conf")
-        .arg(&conf)
-        .arg("--tmpdir")
-        .arg(&folder);
+    skopeo.env("HOME", &folder).arg("--tmpdir").arg(&folder);
     skopeo.args([
         "--insecure-policy",
         "--override-arch=amd64",

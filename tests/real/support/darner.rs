@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,11 +13,13 @@ use super::{Lab, free_port, http};
 
 /// A running `darner up`.
 pub(crate) struct Darner {
-    daemon: Daemon,
+    daemon: Mutex<Daemon>,
     command: Command,
     folder: PathBuf,
     /// The registry front door.
     pub(crate) addr: SocketAddr,
+    /// Metrics and status.
+    pub(crate) admin: SocketAddr,
 }
 
 impl Darner {
@@ -44,17 +47,19 @@ impl Darner {
         }
         let daemon = start(&command, &folder, addr)?;
         Ok(Self {
-            daemon,
+            daemon: Mutex::new(daemon),
             command,
             folder,
             addr,
+            admin,
         })
     }
 
     /// kill -9, and the same command again at the same address.
-    pub(crate) fn kill_and_restart(&mut self) -> Result<()> {
-        self.daemon.kill()?;
-        self.daemon = start(&self.command, &self.folder, self.addr)?;
+    pub(crate) fn kill_and_restart(&self) -> Result<()> {
+        let mut daemon = self.daemon.lock().unwrap_or_else(PoisonError::into_inner);
+        daemon.kill()?;
+        *daemon = start(&self.command, &self.folder, self.addr)?;
         Ok(())
     }
 
@@ -63,8 +68,11 @@ impl Darner {
     /// # Errors
     ///
     /// When it does not end by itself.
-    pub(crate) fn stop(&mut self) -> Result<()> {
-        self.daemon.stop()
+    pub(crate) fn stop(&self) -> Result<()> {
+        self.daemon
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stop()
     }
 }
 

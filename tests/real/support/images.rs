@@ -9,19 +9,22 @@
 //!
 //! The content is what `scripts/test prepare` unpacked, and the Rust toolchain for the big layer.
 
+mod layers;
+mod push;
+
 use std::fs::File;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::origin::{Access, Origin, Writable};
-use super::{Lab, fetched, http, run};
+use super::{Lab, fetched, run};
+use layers::Layers;
+use push::{DOCKER, OCI, Push};
 
 /// Changes when the recipe does, so that an older cache is not used.
 const RECIPE: &str = "images-1";
@@ -135,7 +138,7 @@ fn make(folder: &Path) -> Result<()> {
         &Access::Open,
         Writable::Yes,
     )?;
-    let push = Push { addr: origin.addr };
+    let push = Push::to(origin.addr);
     let Layers {
         rootfs,
         tools,
@@ -172,286 +175,4 @@ fn make(folder: &Path) -> Result<()> {
         serde_json::to_vec_pretty(&list)?,
     )?;
     Ok(())
-}
-
-/// A layer in a file.
-struct Layer {
-    file: PathBuf,
-    /// `tar`, `tar+gzip` or `tar+zstd`.
-    kind: &'static str,
-    blob: Blob,
-    /// The digest of the tar inside.
-    diff_id: String,
-}
-
-struct Layers {
-    rootfs: Layer,
-    tools: Layer,
-    toolchain: Layer,
-    etc: Layer,
-    share: Layer,
-    newer: Layer,
-    hidden: Layer,
-}
-
-impl Layers {
-    fn make(folder: &Path) -> Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let (tree, clients) = (fetched().join("rootfs/tree"), fetched().join("clients"));
-        let sysroot = run(
-            Command::new("rustc").args(["--print", "sysroot"]),
-            Duration::from_secs(30),
-        )?;
-        let sysroot = Path::new(sysroot.trim());
-        let layer = |name: &str, kind, from: &Path, what: &[&str]| {
-            Layer::make(&folder.join(name), kind, from, what)
-        };
-        Ok(Self {
-            rootfs: layer(
-                "rootfs",
-                "tar+gzip",
-                &tree,
-                &["--exclude=./dev", "--exclude=./debootstrap", "."],
-            )?,
-            tools: layer("tools", "tar+gzip", &clients.join("containerd-2"), &["."])?,
-            // Not compressed: it is big for its reader's sake, not to measure gzip.
-            toolchain: layer(
-                "toolchain",
-                "tar",
-                sysroot,
-                &["--exclude=lib/rustlib", "lib", "bin"],
-            )?,
-            etc: layer("etc", "tar+gzip", &tree, &["./etc", "./var/lib/dpkg"])?,
-            share: layer("share", "tar+gzip", &tree, &["./usr/share"])?,
-            newer: layer("newer", "tar+zstd", &clients.join("containerd-1.7"), &["."])?,
-            hidden: layer("hidden", "tar+gzip", &clients.join("docker-new"), &["."])?,
-        })
-    }
-}
-
-impl Layer {
-    /// Packs `what` of the folder `from`, below `opt/<name>`.
-    fn make(file: &Path, kind: &'static str, from: &Path, what: &[&str]) -> Result<Self> {
-        let tar = file.with_extension("tar");
-        let below = file
-            .file_name()
-            .and_then(|name| name.to_str())
-            .context("a plain name")?;
-        let mut command = Command::new("tar");
-        command
-            .args([
-                "--sort=name",
-                "--mtime=@0",
-                "--owner=0",
-                "--group=0",
-                "--numeric-owner",
-                "-C",
-            ])
-            .arg(from);
-        command
-            .arg(format!("--transform=s,^,opt/{below}/,rSh"))
-            .arg("-cf")
-            .arg(&tar)
-            .args(what);
-        run(&mut command, Duration::from_secs(120))?;
-        let diff_id = digest_of(&std::fs::read(&tar)?);
-        let packer: Option<&[&str]> = match kind {
-            "tar+gzip" => Some(&["gzip", "-1", "-n", "-c"]),
-            "tar+zstd" => Some(&["zstd", "-q", "-3", "-c"]),
-            _ => None,
-        };
-        let file = match packer {
-            None => tar,
-            Some(words) => {
-                let packed = file.with_extension("packed");
-                let mut command = Command::new(words[0]);
-                command
-                    .args(&words[1..])
-                    .arg(&tar)
-                    .stdin(Stdio::null())
-                    .stdout(File::create(&packed)?);
-                ensure!(command.status()?.success(), "{} failed", words[0]);
-                std::fs::remove_file(&tar)?;
-                packed
-            }
-        };
-        let bytes = std::fs::read(&file)?;
-        let blob = Blob {
-            digest: digest_of(&bytes),
-            size: bytes.len() as u64,
-        };
-        Ok(Self {
-            file,
-            kind,
-            blob,
-            diff_id,
-        })
-    }
-}
-
-/// Media types of one family.
-struct Family {
-    manifest: &'static str,
-    config: &'static str,
-    /// A layer's, before `.<kind>`.
-    layer: &'static str,
-}
-
-const OCI: &Family = &Family {
-    manifest: "application/vnd.oci.image.manifest.v1+json",
-    config: "application/vnd.oci.image.config.v1+json",
-    layer: "application/vnd.oci.image.layer.v1",
-};
-const DOCKER: &Family = &Family {
-    manifest: "application/vnd.docker.distribution.manifest.v2+json",
-    config: "application/vnd.docker.container.image.v1+json",
-    layer: "application/vnd.docker.image.rootfs.diff",
-};
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-
-/// Pushes into the docker-registry at an address.
-struct Push {
-    addr: SocketAddr,
-}
-
-/// A manifest that was pushed by digest, and what it names.
-struct Manifest {
-    bytes: Vec<u8>,
-    family: &'static Family,
-    blobs: Vec<Blob>,
-}
-
-impl Push {
-    fn manifest(
-        &self,
-        repository: &str,
-        family: &'static Family,
-        arch: &str,
-        layers: &[&Layer],
-    ) -> Result<Manifest> {
-        let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
-        let config = json!({
-            "architecture": arch, "os": "linux", "created": "2024-01-01T00:00:00Z",
-            "config": {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["sh"]},
-            "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        })
-        .to_string()
-        .into_bytes();
-        let mut blobs = vec![Blob {
-            digest: digest_of(&config),
-            size: config.len() as u64,
-        }];
-        self.blob(repository, &blobs[0].digest, &config)?;
-        for layer in layers {
-            self.blob(repository, &layer.blob.digest, &std::fs::read(&layer.file)?)?;
-            blobs.push(layer.blob.clone());
-        }
-        let described: Vec<Value> = layers
-            .iter()
-            .map(|layer| {
-                // Docker writes a dot where OCI writes a plus.
-                let kind = if family.layer == DOCKER.layer { layer.kind.replace('+', ".") } else { layer.kind.to_owned() };
-                json!({"mediaType": format!("{}.{kind}", family.layer), "digest": layer.blob.digest, "size": layer.blob.size})
-            })
-            .collect();
-        let bytes = json!({
-            "schemaVersion": 2, "mediaType": family.manifest,
-            "config": {"mediaType": family.config, "digest": blobs[0].digest, "size": blobs[0].size},
-            "layers": described,
-        })
-        .to_string()
-        .into_bytes();
-        self.put(repository, &digest_of(&bytes), family.manifest, &bytes)?;
-        Ok(Manifest {
-            bytes,
-            family,
-            blobs,
-        })
-    }
-
-    fn tagged(
-        &self,
-        repository: &str,
-        tag: &str,
-        family: &'static Family,
-        layers: &[&Layer],
-    ) -> Result<Image> {
-        let manifest = self.manifest(repository, family, "amd64", layers)?;
-        self.put(repository, tag, manifest.family.manifest, &manifest.bytes)?;
-        let digest = digest_of(&manifest.bytes);
-        Ok(Image {
-            repository: repository.to_owned(),
-            tag: tag.to_owned(),
-            digest,
-            blobs: manifest.blobs,
-        })
-    }
-
-    fn index(
-        &self,
-        repository: &str,
-        tag: &str,
-        amd64: &Manifest,
-        arm64: &Manifest,
-    ) -> Result<Image> {
-        let entry = |manifest: &Manifest, arch: &str| {
-            json!({"mediaType": manifest.family.manifest, "digest": digest_of(&manifest.bytes), "size": manifest.bytes.len(),
-                "platform": {"architecture": arch, "os": "linux"}})
-        };
-        let bytes = json!({
-            "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry(arm64, "arm64"), entry(amd64, "amd64")],
-        })
-        .to_string()
-        .into_bytes();
-        self.put(repository, tag, INDEX, &bytes)?;
-        let blobs = amd64.blobs.clone();
-        Ok(Image {
-            repository: repository.to_owned(),
-            tag: tag.to_owned(),
-            digest: digest_of(&bytes),
-            blobs,
-        })
-    }
-
-    fn put(&self, repository: &str, reference: &str, media_type: &str, bytes: &[u8]) -> Result<()> {
-        let path = format!("/v2/{repository}/manifests/{reference}");
-        let answer = http::request(
-            self.addr,
-            "PUT",
-            &path,
-            &[("Content-Type", media_type)],
-            bytes,
-        )?;
-        let status = answer.status;
-        ensure!(
-            status == 201,
-            "PUT {path}: {status} {}",
-            String::from_utf8_lossy(&answer.body()?)
-        );
-        Ok(())
-    }
-
-    fn blob(&self, repository: &str, digest: &str, bytes: &[u8]) -> Result<()> {
-        let started = http::request(
-            self.addr,
-            "POST",
-            &format!("/v2/{repository}/blobs/uploads/"),
-            &[],
-            &[],
-        )?;
-        let location = started.header("location").context("a Location")?;
-        let path = location
-            .find("/v2/")
-            .map(|at| &location[at..])
-            .context("a path in Location")?;
-        let path = format!("{path}&digest={}", digest.replace(':', "%3A"));
-        let answer = http::request(self.addr, "PUT", &path, &[], bytes)?;
-        let status = answer.status;
-        ensure!(
-            status == 201,
-            "PUT {path}: {status} {}",
-            String::from_utf8_lossy(&answer.body()?)
-        );
-        Ok(())
-    }
 }

@@ -3,6 +3,11 @@
 //! It stands in the lowest crate so that `cargo test -p oci` finds a breach before the rest is
 //! built. Each failure lists every place at once. Not here: what clippy and rustfmt already know.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy knows only test functions as tests"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,194 @@
+//! HTTP/1.1 on a plain socket, just enough of it, and with full control of how it ends.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::fault::{End, Framing, Reply};
+use super::gate::Gate;
+use super::record::{Outcome, Seen};
+
+/// Largest request head or body; a client that sends more is broken.
+const REQUEST_MAX: usize = 1 << 20;
+/// Body bytes per write.
+const CHUNK: usize = 64 * 1024;
+/// How long a client may keep its half of a connection after ours is closed.
+const LINGER: Duration = Duration::from_secs(5);
+
+pub(super) struct Wire {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+/// The client has gone.
+struct Left;
+
+impl From<std::io::Error> for Left {
+    fn from(_: std::io::Error) -> Self {
+        Self
+    }
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            read: Vec::new(),
+        }
+    }
+
+    /// The next request; `None` at the connection's end, or if it makes no sense.
+    pub(super) async fn request(&mut self) -> Option<Seen> {
+        let end = loop {
+            let found = self
+                .read
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n");
+            if let Some(end) = found {
+                break end;
+            }
+            self.more().await?;
+        };
+        let head = String::from_utf8_lossy(&self.read[..end]).into_owned();
+        self.read.drain(..end + 4);
+        let mut lines = head.split("\r\n");
+        let mut first = lines.next()?.split(' ');
+        let (method, target) = (first.next()?, first.next()?);
+        let headers: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let length = headers.iter().find(|(name, _)| name == "content-length");
+        let length: usize = length.map_or(Some(0), |(_, value)| value.parse().ok())?;
+        while self.read.len() < length {
+            self.more().await?;
+        }
+        let body = self.read.drain(..length).collect();
+        Some(Seen::new(method, target, headers, body))
+    }
+
+    async fn more(&mut self) -> Option<()> {
+        let read = self.stream.read_buf(&mut self.read).await.ok()?;
+        (read > 0 && self.read.len() <= REQUEST_MAX).then_some(())
+    }
+
+    /// Sends an answer as far as it goes.
+    pub(super) async fn send(&mut self, seen: &Seen, reply: Reply) -> Outcome {
+        self.try_send(seen, reply)
+            .await
+            .unwrap_or(Outcome::ClientLeft)
+    }
+
+    async fn try_send(&mut self, seen: &Seen, reply: Reply) -> Result<Outcome, Left> {
+        if let Some(gate) = &reply.hold {
+            self.pass(gate, 0).await?;
+        }
+        match reply.end {
+            End::HangUp => return Ok(Outcome::Cut),
+            End::Reset => return self.reset(),
+            _ => {}
+        }
+        self.stream.write_all(head(&reply).as_bytes()).await?;
+        if seen.method == "HEAD" {
+            return Ok(Outcome::Whole);
+        }
+        let length = reply.body.len();
+        let stop = match reply.end {
+            End::Fin(at) | End::Rst(at) | End::Stall(at) => {
+                usize::try_from(at).unwrap_or(length).min(length)
+            }
+            _ => length,
+        };
+        let mut sent = 0;
+        while sent < stop {
+            let mut end = stop.min(sent + CHUNK);
+            if let Some(gate) = &reply.pace {
+                let limit = self.pass(gate, sent as u64).await?;
+                end = end.min(usize::try_from(limit).unwrap_or(end));
+            }
+            self.write(&reply.body[sent..end], reply.framing).await?;
+            seen.add_sent((end - sent) as u64);
+            sent = end;
+        }
+        match reply.end {
+            End::Rst(_) => return self.reset(),
+            End::Fin(_) => return Ok(Outcome::Cut),
+            End::Stall(_) => return Err(self.left().await),
+            _ => {}
+        }
+        match reply.framing {
+            Framing::Length => {}
+            Framing::Chunked => self.stream.write_all(b"0\r\n\r\n").await?,
+            Framing::Close => self.stream.shutdown().await?,
+        }
+        Ok(Outcome::Whole)
+    }
+
+    async fn write(&mut self, bytes: &[u8], framing: Framing) -> Result<(), Left> {
+        if framing == Framing::Chunked {
+            let size = format!("{:x}\r\n", bytes.len());
+            self.stream.write_all(size.as_bytes()).await?;
+        }
+        self.stream.write_all(bytes).await?;
+        if framing == Framing::Chunked {
+            self.stream.write_all(b"\r\n").await?;
+        }
+        Ok(())
+    }
+
+    /// Waits at a gate, or for the client to leave.
+    async fn pass(&self, gate: &Gate, passed: u64) -> Result<u64, Left> {
+        tokio::select! {
+            limit = gate.beyond(passed) => Ok(limit),
+            left = self.left() => Err(left),
+        }
+    }
+
+    /// Waits until the client closes its side.
+    async fn left(&self) -> Left {
+        match self.stream.peek(&mut [0]).await {
+            Ok(0) | Err(_) => Left,
+            // It has sent the next request already, so it waits for this answer.
+            Ok(_) => std::future::pending().await,
+        }
+    }
+
+    /// Makes the coming close of the socket an RST.
+    fn reset(&self) -> Result<Outcome, Left> {
+        self.stream.set_zero_linger()?;
+        Ok(Outcome::Cut)
+    }
+
+    /// Ends the connection with FIN, unless it was reset, and takes in what the client still
+    /// sends, because unread input would turn the FIN into an RST.
+    pub(super) async fn finish(mut self) {
+        let reset = self.stream.linger().is_ok_and(|linger| linger.is_some());
+        if reset || self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let drain = async {
+            while self
+                .stream
+                .read(&mut [0; 1024])
+                .await
+                .is_ok_and(|read| read > 0)
+            {}
+        };
+        let _ = tokio::time::timeout(LINGER, drain).await;
+    }
+}
+
+fn head(reply: &Reply) -> String {
+    let mut head = format!("HTTP/1.1 {} Scripted\r\n", reply.status);
+    for (name, value) in &reply.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    match reply.framing {
+        Framing::Length => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len())),
+        Framing::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
+        Framing::Close => head.push_str("Connection: close\r\n"),
+    }
+    head.push_str("\r\n");
+    head
+}

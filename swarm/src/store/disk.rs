@@ -79,7 +79,8 @@ pub enum OpenError {
 
 /// Blobs as files below one folder.
 ///
-/// Dropping it finishes the syncs that are under way and joins its two threads.
+/// Dropping it finishes the syncs that are under way and joins its two threads. The folder stays
+/// locked until the last partial is dropped too; held blobs and slices do not keep it locked.
 pub struct DiskStore {
     shelf: Arc<Shelf>,
     pins: Pins,

@@ -66,11 +66,15 @@ impl Body {
         self.length
     }
 
-    /// Drops what is left.
-    pub(super) fn emptied(mut self) -> Self {
-        self.source = None;
-        self.length = Some(0);
-        self
+    /// A body of no bytes.
+    pub fn empty() -> Self {
+        Self {
+            source: None,
+            host: String::new(),
+            idle: Duration::ZERO,
+            deadline: None,
+            length: Some(0),
+        }
     }
 
     /// Reads all of it if it has at most `max` bytes; `None` if it has more.

@@ -18,7 +18,7 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::endpoint::{Endpoint, HostPort, UrlOrigin};
+use super::endpoint::{HostPort, Policy, UrlOrigin};
 use super::error::{ClientError, chain};
 
 /// How long one address is given before the next is tried beside it (RFC 8305 names 250 ms).
@@ -64,17 +64,17 @@ pub(super) struct Dialler {
 }
 
 impl Dialler {
-    /// A connection for `url` under the endpoint's policy, within the connect deadline.
+    /// A connection for `url` under a policy, within the connect deadline.
     pub(super) async fn dial(
         &self,
-        endpoint: &Endpoint,
+        policy: Policy<'_>,
         url: &Uri,
         origin: &UrlOrigin,
     ) -> Result<Dialled, ClientError> {
         let dialling = async {
             match self.proxies.intercept(url) {
-                Some(proxy) => self.through(proxy, endpoint, origin).await,
-                None => self.straight(endpoint, origin).await,
+                Some(proxy) => self.through(proxy, policy, origin).await,
+                None => self.straight(policy, origin).await,
             }
         };
         tokio::time::timeout(self.deadline, dialling)
@@ -84,11 +84,11 @@ impl Dialler {
 
     async fn straight(
         &self,
-        endpoint: &Endpoint,
+        policy: Policy<'_>,
         origin: &UrlOrigin,
     ) -> Result<Dialled, ClientError> {
         let found = self.addresses(&origin.at).await?;
-        let named = endpoint.named(&origin.at);
+        let named = policy.named(&origin.at);
         let mut refused = None;
         let mut allowed = Vec::with_capacity(found.len());
         for address in found {
@@ -108,7 +108,7 @@ impl Dialler {
         }
         let socket = self.connect(&origin.at, &allowed).await?;
         let socket = if origin.tls {
-            handshake(endpoint.tls_for(&origin.at), &origin.at, socket).await?
+            handshake(policy.tls_for(&origin.at), &origin.at, socket).await?
         } else {
             socket
         };
@@ -121,7 +121,7 @@ impl Dialler {
     async fn through(
         &self,
         proxy: hyper_util::client::proxy::matcher::Intercept,
-        endpoint: &Endpoint,
+        policy: Policy<'_>,
         origin: &UrlOrigin,
     ) -> Result<Dialled, ClientError> {
         let literal = match origin.at.host.as_str() {
@@ -129,7 +129,7 @@ impl Dialler {
             _ => origin.at.address(),
         };
         if let Some(address) = literal
-            && let Err(class) = endpoint.named(&origin.at).allows(address)
+            && let Err(class) = policy.named(&origin.at).allows(address)
         {
             let why = format!("{address} is a {} address", class.describe());
             return Err(ClientError::refused(&origin.at, why));
@@ -148,7 +148,7 @@ impl Dialler {
             .collect();
         let mut socket = self.connect(&at.at, &addresses).await?;
         if at.tls {
-            socket = handshake(endpoint.tls.clone(), &at.at, socket).await?;
+            socket = handshake(policy.endpoint.tls.clone(), &at.at, socket).await?;
         }
         if !origin.tls {
             return Ok(Dialled {
@@ -157,7 +157,7 @@ impl Dialler {
             });
         }
         tunnel(&mut socket, &at.at, &origin.at, proxy.basic_auth()).await?;
-        let socket = handshake(endpoint.tls_for(&origin.at), &origin.at, socket).await?;
+        let socket = handshake(policy.tls_for(&origin.at), &origin.at, socket).await?;
         Ok(Dialled {
             socket,
             via_proxy: None,

@@ -181,25 +181,39 @@ impl Endpoint {
             .map_err(|_| ClientError::refused(&self.origin.at, "the path is not a URL's"))
     }
 
-    /// How far the operator's word covers dialling `at` for this endpoint.
+    /// Whether the operator wrote this endpoint's URL.
+    pub fn is_named(&self) -> bool {
+        self.named.contains(&self.origin.at)
+    }
+}
+
+/// An endpoint's leave for one request.
+#[derive(Clone, Copy)]
+pub(super) struct Policy<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    /// A host that the caller vouches for.
+    pub(super) also: Option<&'a HostPort>,
+}
+
+impl Policy<'_> {
+    fn covers(&self, at: &HostPort) -> bool {
+        self.endpoint.named.contains(at) || self.also == Some(at)
+    }
+
+    /// How far the operator's word covers dialling `at`.
     pub(super) fn named(&self, at: &HostPort) -> Named {
-        match (self.named.contains(at), at.address()) {
+        match (self.covers(at), at.address()) {
             (false, _) => Named::No,
             (true, None) => Named::ByName,
             (true, Some(_)) => Named::ByAddress,
         }
     }
 
-    /// Whether the operator wrote this `host:port` (as the endpoint or in `allowed_hosts`).
-    pub fn names(&self, at: &HostPort) -> bool {
-        self.named.contains(at)
-    }
-
     pub(super) fn tls_for(&self, at: &HostPort) -> Arc<rustls::ClientConfig> {
-        let own = *at == self.origin.at || self.named.contains(at);
-        match &self.tls_unverified {
+        let own = *at == self.endpoint.origin.at || self.covers(at);
+        match &self.endpoint.tls_unverified {
             Some(unverified) if own => unverified.clone(),
-            _ => self.tls.clone(),
+            _ => self.endpoint.tls.clone(),
         }
     }
 }

@@ -28,6 +28,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 
 use self::connection::Connection;
 use self::dial::Dialler;
+use self::endpoint::Policy;
 use self::error::chain;
 use self::pool::{Place, Pool};
 
@@ -112,6 +113,20 @@ pub struct Request<'a> {
     pub headers: HeaderMap,
     /// Sent with a Content-Length; empty for GET and HEAD.
     pub body: Bytes,
+    /// A host besides the endpoint's that the operator's word covers for this request (the token
+    /// server of a private registry).
+    pub also_allowed: Option<HostPort>,
+    /// Which redirects of a GET or HEAD are followed.
+    pub redirects: Redirects<'a>,
+}
+
+/// Which redirects are followed, besides what the address policy says.
+#[derive(Clone, Copy)]
+pub enum Redirects<'a> {
+    /// All, without credentials where the origin changes.
+    Follow,
+    /// Only those to a URL that passes.
+    Passing(&'a (dyn Fn(&Uri) -> bool + Send + Sync)),
 }
 
 /// The answer after all redirects.
@@ -175,7 +190,10 @@ impl Client {
         let mut headers = request.headers.clone();
         for _ in 0..=REDIRECTS_MAX {
             let hop = Hop {
-                endpoint: request.endpoint,
+                policy: Policy {
+                    endpoint: request.endpoint,
+                    also: request.also_allowed.as_ref(),
+                },
                 method: &request.method,
                 url: &url,
                 origin: &origin,
@@ -205,6 +223,11 @@ impl Client {
                     "a redirect from https to http",
                 ));
             }
+            if let Redirects::Passing(passes) = request.redirects
+                && !passes(&next)
+            {
+                return Err(ClientError::refused(&to.at, "a redirect to a foreign host"));
+            }
             if to != origin {
                 for secret in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE] {
                     headers.remove(secret);
@@ -222,7 +245,7 @@ impl Client {
     /// One request and its answer's head, over a kept connection or a new one.
     async fn exchange(&self, hop: Hop<'_>) -> Result<Response, ClientError> {
         let place = Place {
-            endpoint: hop.endpoint.id,
+            endpoint: hop.policy.endpoint.id,
             origin: hop.origin.clone(),
         };
         if let Some(connection) = self.pool.take(&place)
@@ -230,7 +253,7 @@ impl Client {
         {
             return Ok(response);
         }
-        let dialled = self.dialler.dial(hop.endpoint, hop.url, hop.origin).await?;
+        let dialled = self.dialler.dial(hop.policy, hop.url, hop.origin).await?;
         let connection = Connection::start(dialled)
             .await
             .map_err(|e| ClientError::unreachable(&hop.origin.at, chain(&e)))?;
@@ -273,7 +296,7 @@ impl Client {
 
 /// One step of a request.
 struct Hop<'a> {
-    endpoint: &'a Endpoint,
+    policy: Policy<'a>,
     method: &'a Method,
     url: &'a Uri,
     origin: &'a UrlOrigin,
@@ -326,6 +349,6 @@ fn identity_only(mut response: Response, origin: &UrlOrigin) -> Result<Response,
         return Err(ClientError::invalid(&origin.at, "the body is encoded"));
     }
     response.headers.remove(CONTENT_ENCODING);
-    response.body = response.body.emptied();
+    response.body = Body::empty();
     Ok(response)
 }

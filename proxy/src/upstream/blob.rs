@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
 use oci::{Digest, Repository};
 use swarm::{Fault, FetchRange, Fetched, Origin, PieceSource, SourceError};
@@ -19,6 +19,7 @@ use super::ask::{Answer, Ask, Avoid, Upstream, What};
 use super::body::Body;
 use super::credential::Credential;
 use super::error::UpstreamError;
+use super::request::{content_length, content_range};
 
 /// One reader's way to the blobs of one repository.
 pub(super) struct RegistrySource {
@@ -149,7 +150,7 @@ impl RegistrySource {
         }
         let byte = self.ask(Method::GET, digest, FetchRange::Span(0..1));
         let total = match self.get(&byte).await {
-            Ok(answer) => content_range(&answer.headers).map(|range| range.2),
+            Ok(answer) => content_range(&answer.headers).map(|(_, total)| total),
             Err(UpstreamError::Unsatisfiable { total }) => total,
             Err(error) => return Err(error),
         };
@@ -209,10 +210,9 @@ fn partial(
     headers: &HeaderMap,
     length: Option<u64>,
 ) -> Result<Placed, UpstreamError> {
-    let Some((first, last, total)) = content_range(headers) else {
+    let Some((got, total)) = content_range(headers) else {
         return Err(UpstreamError::invalid("206 without a usable Content-Range"));
     };
-    let got = first..last + 1;
     if range.resolve(total) != Some(got.clone()) {
         return Err(UpstreamError::invalid(
             "other bytes than the range asked for",
@@ -223,7 +223,7 @@ fn partial(
     }
     Ok(Placed {
         total,
-        start: first,
+        start: got.start,
         length: got.end - got.start,
         skip: 0,
     })
@@ -280,19 +280,6 @@ fn checked(
         }
     });
     frames.boxed()
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// First byte, last byte and total of `Content-Range: bytes a-b/total`.
-fn content_range(headers: &HeaderMap) -> Option<(u64, u64, u64)> {
-    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
-    let (range, total) = text.strip_prefix("bytes ")?.trim().split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last, total) = (first.parse().ok()?, last.parse().ok()?, total.parse().ok()?);
-    (first <= last && last < total).then_some((first, last, total))
 }
 
 fn is_html(headers: &HeaderMap) -> bool {

@@ -6,15 +6,20 @@
 
 mod account;
 mod ask;
+mod auth;
 mod blob;
 mod body;
 mod config;
 mod credential;
+mod docker_config;
 mod error;
+mod gate;
 mod ratelimit;
 mod realm;
+mod request;
 mod site;
 mod table;
+mod token;
 mod well_known;
 
 pub use self::ask::{Answer, Ask, Identity, Upstream, What};

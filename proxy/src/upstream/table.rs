@@ -124,13 +124,13 @@ impl Upstreams {
             &entry.endpoints[..]
         };
         let allowed_hosts = host_ports(registry, &entry.allowed_hosts)?;
-        let realms = Arc::new(Realms::new(&entry.realms));
+        let realms = Arc::new(Realms::new(registry, &entry.realms));
         let last = endpoints.len() - 1;
         let mut sites = Vec::with_capacity(endpoints.len());
         for (index, endpoint) in endpoints.iter().enumerate() {
             sites.push(Site::new(SiteOptions {
                 index,
-                endpoint: self.endpoint(registry, endpoint, named, &allowed_hosts)?,
+                endpoint: Arc::new(self.endpoint(registry, endpoint, named, &allowed_hosts)?),
                 client: self.client.clone(),
                 realms: realms.clone(),
                 lends_credentials: index == last || endpoint.trusted,

@@ -38,6 +38,12 @@ impl Failure {
         self
     }
 
+    /// Another exit code.
+    pub(crate) fn exit(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
     /// The exit code of the process.
     pub(crate) fn code(&self) -> u8 {
         self.code

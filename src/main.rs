@@ -2,16 +2,19 @@
 //!
 //! Deliberately not here: anything a registry, a node or a transfer does; that is in the libraries.
 #![allow(
-    clippy::print_stdout,
     clippy::print_stderr,
-    reason = "this is where the program speaks to a person"
+    reason = "errors and warnings of a command belong there"
 )]
 
+mod announce;
 mod ask;
 mod cli;
 mod config;
 mod failure;
+mod run;
 mod setup;
+mod speak;
+mod status;
 
 use std::process::ExitCode;
 
@@ -21,6 +24,7 @@ use crate::cli::{Cli, Command, RunArgs};
 use crate::config::key::Role;
 use crate::config::layer::Layer;
 use crate::failure::Failure;
+use crate::speak::say;
 
 fn main() -> ExitCode {
     match dispatch(Cli::parse().command) {
@@ -38,7 +42,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Proxy(args) => start(Role::Proxy, args.layer()?, &args.run),
         Command::Supernode(args) => start(Role::Supernode, args.layer()?, &args.run),
         Command::Setup(args) => block_on(setup::run(&args)),
-        Command::Status(_) => Ok(()),
+        Command::Status(args) => block_on(status::run(&args)),
     }
 }
 
@@ -51,19 +55,21 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .block_on(work)
 }
 
-fn start(role: Role, flags: Layer, run: &RunArgs) -> Result<(), Failure> {
-    let loaded = config::load(role, flags, run.config.as_deref(), std::env::vars_os())?;
-    if run.check {
-        for warning in &loaded.warnings {
-            eprintln!("warning: {warning}");
-        }
-        config::check::machine(&loaded.settings)?;
-        if run.json {
-            println!("{:#}", config::print::to_json(&loaded.settings));
-        } else {
-            print!("{}", config::print::to_toml(&loaded.settings));
-        }
-        return Ok(());
+fn start(role: Role, flags: Layer, args: &RunArgs) -> Result<(), Failure> {
+    let loaded = config::load(role, flags, args.config.as_deref(), std::env::vars_os())?;
+    let settings = &loaded.settings;
+    if !args.check {
+        return run::run(settings, &loaded.warnings);
+    }
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    run::check(settings)?;
+    config::check::machine(settings)?;
+    if args.json {
+        say(format!("{:#}", config::print::to_json(settings)));
+    } else {
+        say(config::print::to_toml(settings).trim_end());
     }
     Ok(())
 }

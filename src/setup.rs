@@ -15,9 +15,12 @@ mod podman;
 
 use std::path::{Path, PathBuf};
 
+use proxy::upstream::{Upstreams, UpstreamsConfig};
+
 use crate::cli::{Client, SetupArgs};
 use crate::config;
 use crate::failure::Failure;
+use crate::speak::say;
 use journal::{Journal, Undone};
 use plan::{Context, NodeAddress, Plan, Wanted};
 
@@ -46,10 +49,10 @@ pub(crate) async fn run(args: &SetupArgs) -> Result<(), Failure> {
     let served = match node::check(address.authority(), &args.admin).await {
         Ok(served) => served,
         Err(failure) if args.dry_run => {
-            println!(
+            say(format!(
                 "note: nothing would be written now; {}",
                 node::first_line(&failure)
-            );
+            ));
             None
         }
         Err(failure) => return Err(failure),
@@ -89,14 +92,20 @@ fn make(client: Client, context: &Context<'_>) -> Result<Plan, Failure> {
     }
 }
 
-/// Registries the node would answer 404 for.
+/// Registries the node would answer 404 for: neither its operator's nor well-known.
 fn unserved(plan: &mut Plan, wanted: &[Wanted], served: Option<&[String]>) {
     let Some(served) = served else { return };
+    let Ok(well_known) = Upstreams::build(&UpstreamsConfig::default()) else {
+        return;
+    };
     for wanted in wanted {
         let name = wanted.registry.as_str();
-        if !served.iter().any(|pattern| node::fits(pattern, name)) {
+        let own = served.iter().any(|served| served == name);
+        if !own && well_known.knows(name).is_none() {
             plan.trap(
-                format!("the node does not serve {name}: it answers 404 and the client asks {name} itself"),
+                format!(
+                    "the node does not serve {name}: it answers 404 and the client asks {name} itself"
+                ),
                 format!("run the node with --registry {name}={}", wanted.server()),
             );
         }
@@ -105,9 +114,9 @@ fn unserved(plan: &mut Plan, wanted: &[Wanted], served: Option<&[String]>) {
 
 fn show(plan: &Plan) {
     for change in &plan.changes {
-        println!("would write {}:", change.path.display());
+        say(format!("would write {}:", change.path.display()));
         for line in change.content.lines() {
-            println!("{}", format!("    {line}").trim_end());
+            say(format!("    {line}").trim_end());
         }
     }
     tell(plan);
@@ -115,23 +124,23 @@ fn show(plan: &Plan) {
 
 fn report(client: Client, plan: &Plan) {
     for change in &plan.changes {
-        println!("wrote {}", change.path.display());
+        say(format!("wrote {}", change.path.display()));
     }
     tell(plan);
     if !plan.changes.is_empty() {
-        println!("undo: darner setup --undo {}", client.name());
+        say(format!("undo: darner setup --undo {}", client.name()));
     }
 }
 
 fn tell(plan: &Plan) {
     for path in &plan.settled {
-        println!("unchanged {}", path.display());
+        say(format!("unchanged {}", path.display()));
     }
     for trap in &plan.traps {
-        println!("warning: {}\n   hint: {}", trap.what, trap.mend);
+        say(format!("warning: {}\n   hint: {}", trap.what, trap.mend));
     }
     for step in &plan.after {
-        println!("next: {step}");
+        say(format!("next: {step}"));
     }
 }
 
@@ -149,26 +158,26 @@ fn undo(data_dir: &Path, client: Option<Client>) -> Result<(), Failure> {
         }
         any = true;
         for edit in journal.edits() {
-            println!(
+            say(format!(
                 "note: what was edited between two runs of setup is not brought back; a copy lies in {}",
                 edit.display()
-            );
+            ));
         }
         for done in journal.undo()? {
             match done {
-                Undone::Restored(path) => println!("restored {}", path.display()),
-                Undone::Removed(path) => println!("removed {}", path.display()),
-                Undone::Untouched(path) => println!("already as before {}", path.display()),
+                Undone::Restored(path) => say(format!("restored {}", path.display())),
+                Undone::Removed(path) => say(format!("removed {}", path.display())),
+                Undone::Untouched(path) => say(format!("already as before {}", path.display())),
                 Undone::Changed(path, backup) => left.push((path, backup)),
             }
         }
-        println!("next: {}", after_undo(client));
+        say(format!("next: {}", after_undo(client)));
     }
     if !any {
-        println!(
+        say(format!(
             "nothing to undo: no setup is recorded in {}",
             data_dir.display()
-        );
+        ));
     }
     match left.first() {
         None => Ok(()),

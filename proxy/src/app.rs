@@ -107,6 +107,8 @@ pub struct Addrs {
     pub listen: Vec<SocketAddr>,
     /// The admin port.
     pub admin: SocketAddr,
+    /// The control port, where there is one.
+    pub control: Option<SocketAddr>,
 }
 
 /// A node that is ready to run.
@@ -115,6 +117,7 @@ pub struct App {
     front: Arc<Front>,
     listeners: Vec<TcpListener>,
     admin: TcpListener,
+    control: Option<TcpListener>,
     addrs: Addrs,
 }
 
@@ -141,7 +144,8 @@ impl App {
             .map(|address| bind(*address))
             .collect::<Result<_, _>>()?;
         let admin = bind(config.admin)?;
-        let addrs = addrs(&listeners, &admin)?;
+        let control = config.control.map(bind).transpose()?;
+        let addrs = addrs(&listeners, &admin, control.as_ref())?;
         let store = open_store(&config)?;
         let path = config.data_dir.join(CATALOG_FILE);
         let catalog = Catalog::open(&path).map_err(|error| match error {
@@ -173,6 +177,7 @@ impl App {
             front: Arc::new(front),
             listeners,
             admin,
+            control,
             addrs,
         })
     }
@@ -218,8 +223,10 @@ impl App {
                 .collect(),
         };
         let done = shutdown.child_token();
-        let admin = admin::run(self.admin, about, metrics.clone(), done);
-        serving.spawn(admin);
+        for listener in [Some(self.admin), self.control].into_iter().flatten() {
+            let (about, done) = (about.clone(), done.clone());
+            serving.spawn(admin::run(listener, about, metrics.clone(), done));
+        }
         metrics.set_ready(true);
         let mut outcome = Ok(());
         while let Some(ended) = serving.join_next().await {
@@ -253,7 +260,11 @@ fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {
     http::bind(address).map_err(|cause| BuildError::Listen { address, cause })
 }
 
-fn addrs(listeners: &[TcpListener], admin: &TcpListener) -> Result<Addrs, BuildError> {
+fn addrs(
+    listeners: &[TcpListener],
+    admin: &TcpListener,
+    control: Option<&TcpListener>,
+) -> Result<Addrs, BuildError> {
     let of = |listener: &TcpListener| {
         listener.local_addr().map_err(|cause| BuildError::Listen {
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
@@ -263,6 +274,7 @@ fn addrs(listeners: &[TcpListener], admin: &TcpListener) -> Result<Addrs, BuildE
     Ok(Addrs {
         listen: listeners.iter().map(of).collect::<Result<_, _>>()?,
         admin: of(admin)?,
+        control: control.map(of).transpose()?,
     })
 }
 

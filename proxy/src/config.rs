@@ -17,6 +17,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Address of `/metrics`, `/livez`, `/readyz` and `/status`.
     pub admin: SocketAddr,
+    /// A second address of the same pages, for others: a supernode's control port.
+    pub control: Option<SocketAddr>,
     /// Folder of the store and the catalog; made if missing.
     pub data_dir: PathBuf,
     /// The registries that may be asked, and how.
@@ -74,6 +76,7 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 65001))],
             admin: SocketAddr::from(([127, 0, 0, 1], 65002)),
+            control: None,
             data_dir: PathBuf::from("/var/lib/darner"),
             registries: UpstreamsConfig::default(),
             cache_size: 20 << 30,

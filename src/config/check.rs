@@ -7,7 +7,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use crate::config::key::Role;
-use crate::config::registry::AccountSource;
 use crate::config::settings::Settings;
 use crate::failure::Failure;
 
@@ -19,10 +18,13 @@ pub(crate) fn machine(settings: &Settings) -> Result<(), Failure> {
             readable(ca, "ca")?;
         }
         for account in &registry.accounts {
-            match &account.source {
-                AccountSource::PasswordFile { path, .. } => readable(path, "password-file")?,
-                AccountSource::DockerConfig(path) => readable(path, "docker-config")?,
-                AccountSource::Password { .. } | AccountSource::Helper(_) => {}
+            for (file, key) in [
+                (&account.password_file, "password-file"),
+                (&account.docker_config, "docker-config"),
+            ] {
+                if let Some(path) = file {
+                    readable(path, key)?;
+                }
             }
         }
     }
@@ -33,7 +35,13 @@ pub(crate) fn machine(settings: &Settings) -> Result<(), Failure> {
         Role::Supernode => "--control",
         Role::Up | Role::Proxy => "--admin",
     };
-    free(settings.admin, admin)
+    free(settings.admin, admin)?;
+    for port in [supernode::LISTEN_PORT, supernode::CONTROL_PORT] {
+        if let Some(address) = settings.swarm {
+            free(SocketAddr::new(address, port), "--swarm")?;
+        }
+    }
+    Ok(())
 }
 
 /// The folder, or the nearest one above it that exists, takes a file.
@@ -84,11 +92,17 @@ pub(crate) fn unbound(address: SocketAddr, flag: &str, error: &io::Error) -> Fai
         io::ErrorKind::AddrInUse => Failure::usage(format!(
             "{address} is already in use, perhaps by another darner"
         ))
-        .hint(format!(
-            "choose another port with {flag} {}, or see who has it: ss -ltnp 'sport = :{}'",
-            SocketAddr::new(address.ip(), address.port().wrapping_add(10).max(1024)),
-            address.port()
-        )),
+        .hint(match flag {
+            "--swarm" => format!(
+                "the supernode's ports are fixed; see who has {0}: ss -ltnp 'sport = :{0}'",
+                address.port()
+            ),
+            _ => format!(
+                "choose another port with {flag} {}, or see who has it: ss -ltnp 'sport = :{}'",
+                SocketAddr::new(address.ip(), address.port().wrapping_add(10).max(1024)),
+                address.port()
+            ),
+        }),
         io::ErrorKind::AddrNotAvailable => Failure::usage(format!(
             "{} is not an address of this machine",
             address.ip()

@@ -7,15 +7,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use proxy::upstream::{AccountConfig, EndpointConfig, RegistryConfig, Secret};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::key::{Key, nearest};
 use crate::config::layer::{Entry, Layer, Place};
-use crate::config::registry::{
-    Account, AccountSource, Endpoint, RegistryEntry, RegistrySettings, Secret, check_endpoint,
-    parse_name,
-};
+use crate::config::registry::{RegistryEntry, check_endpoint, parse_name};
 use crate::failure::Failure;
 
 /// The file that is read when none is named and it exists.
@@ -112,23 +110,24 @@ impl File<'_> {
         for (name, value) in table {
             let place = self.place(name, &format!("registry.\"{}\"", name.get_ref()));
             let registry = parse_name(name.get_ref(), &place)?;
-            let settings = match value.get_ref() {
+            let mut config = match value.get_ref() {
                 DeValue::Table(table) => self.registry(table)?,
-                value => RegistrySettings {
+                value => RegistryConfig {
                     endpoints: self.endpoints(value, &place)?,
-                    ..RegistrySettings::default()
+                    ..RegistryConfig::default()
                 },
             };
+            config.name = registry.to_string();
             layer.registries.push(RegistryEntry {
                 name: registry,
-                settings,
+                config,
             });
         }
         Ok(())
     }
 
-    fn registry(&self, table: &DeTable<'_>) -> Result<RegistrySettings, Failure> {
-        let mut settings = RegistrySettings::default();
+    fn registry(&self, table: &DeTable<'_>) -> Result<RegistryConfig, Failure> {
+        let mut settings = RegistryConfig::default();
         let (mut ca, mut skip_verify) = (None, false);
         for (name, spanned) in table {
             let place = self.place(name, name.get_ref());
@@ -149,7 +148,7 @@ impl File<'_> {
         // Said for the registry, they hold for each of its endpoints that says nothing else.
         for endpoint in &mut settings.endpoints {
             endpoint.ca = endpoint.ca.take().or_else(|| ca.clone());
-            endpoint.skip_verify |= skip_verify;
+            endpoint.insecure_skip_verify |= skip_verify;
         }
         if settings.endpoints.is_empty() && (ca.is_some() || skip_verify) {
             let line = table
@@ -165,12 +164,16 @@ impl File<'_> {
         Ok(settings)
     }
 
-    fn endpoints(&self, value: &DeValue<'_>, place: &Place) -> Result<Vec<Endpoint>, Failure> {
+    fn endpoints(
+        &self,
+        value: &DeValue<'_>,
+        place: &Place,
+    ) -> Result<Vec<EndpointConfig>, Failure> {
         let mut endpoints = Vec::new();
         for value in several(value) {
             let endpoint = match value {
                 DeValue::Table(table) => self.endpoint(table)?,
-                value => Endpoint::at(text(value, place)?),
+                value => EndpointConfig::at(text(value, place)?),
             };
             check_endpoint(&endpoint.url, place)?;
             endpoints.push(endpoint);
@@ -178,8 +181,8 @@ impl File<'_> {
         Ok(endpoints)
     }
 
-    fn endpoint(&self, table: &DeTable<'_>) -> Result<Endpoint, Failure> {
-        let mut endpoint = Endpoint::default();
+    fn endpoint(&self, table: &DeTable<'_>) -> Result<EndpointConfig, Failure> {
+        let mut endpoint = EndpointConfig::default();
         for (name, value) in table {
             let place = self.place(name, name.get_ref());
             let value = value.get_ref();
@@ -187,7 +190,7 @@ impl File<'_> {
                 "url" => endpoint.url = text(value, &place)?,
                 "trusted" => endpoint.trusted = flag(value, &place)?,
                 "ca" => endpoint.ca = Some(self.path_value(value, &place)?),
-                "skip-verify" => endpoint.skip_verify = flag(value, &place)?,
+                "skip-verify" => endpoint.insecure_skip_verify = flag(value, &place)?,
                 unknown => {
                     return Err(unknown_key(&place, unknown, ENDPOINT_KEYS.into_iter()));
                 }
@@ -196,7 +199,7 @@ impl File<'_> {
         Ok(endpoint)
     }
 
-    fn accounts(&self, value: &DeValue<'_>, place: &Place) -> Result<Vec<Account>, Failure> {
+    fn accounts(&self, value: &DeValue<'_>, place: &Place) -> Result<Vec<AccountConfig>, Failure> {
         let mut accounts = Vec::new();
         for value in several(value) {
             let table = value.as_table().ok_or_else(|| {
@@ -208,24 +211,25 @@ impl File<'_> {
         Ok(accounts)
     }
 
-    fn account(&self, table: &DeTable<'_>, whole: &Place) -> Result<Account, Failure> {
-        let mut login = Login::default();
+    fn account(&self, table: &DeTable<'_>, whole: &Place) -> Result<AccountConfig, Failure> {
+        let mut account = AccountConfig::default();
         for (name, value) in table {
             let place = self.place(name, name.get_ref());
             let value = value.get_ref();
             match name.get_ref().as_ref() {
-                "repositories" => login.repositories = texts(value, &place)?,
-                "username" => login.username = Some(text(value, &place)?),
-                "password" => login.password = Some(Secret::new(text(value, &place)?)),
-                "password-file" => login.password_file = Some(self.path_value(value, &place)?),
-                "docker-config" => login.docker_config = Some(self.path_value(value, &place)?),
-                "credential-helper" => login.helper = Some(text(value, &place)?),
+                "repositories" => account.repositories = texts(value, &place)?,
+                "username" => account.username = Some(text(value, &place)?),
+                "password" => account.password = Some(Secret::new(text(value, &place)?)),
+                "password-file" => account.password_file = Some(self.path_value(value, &place)?),
+                "docker-config" => account.docker_config = Some(self.path_value(value, &place)?),
+                "credential-helper" => account.credential_helper = Some(text(value, &place)?),
                 unknown => {
                     return Err(unknown_key(&place, unknown, ACCOUNT_KEYS.into_iter()));
                 }
             }
         }
-        login.account(whole)
+        check_account(&account, whole)?;
+        Ok(account)
     }
 
     fn path_value(&self, value: &DeValue<'_>, place: &Place) -> Result<PathBuf, Failure> {
@@ -235,53 +239,27 @@ impl File<'_> {
     }
 }
 
-/// The keys of an account before it is known which of them belong together.
-#[derive(Default)]
-struct Login {
-    repositories: Vec<String>,
-    username: Option<String>,
-    password: Option<Secret>,
-    password_file: Option<PathBuf>,
-    docker_config: Option<PathBuf>,
-    helper: Option<String>,
-}
-
-impl Login {
-    fn account(self, place: &Place) -> Result<Account, Failure> {
-        let source = match (
-            self.username,
-            self.password,
-            self.password_file,
-            self.docker_config,
-            self.helper,
-        ) {
-            (Some(username), Some(password), None, None, None) => {
-                AccountSource::Password { username, password }
-            }
-            (Some(username), None, Some(path), None, None) => {
-                AccountSource::PasswordFile { username, path }
-            }
-            (None, None, None, Some(path), None) => AccountSource::DockerConfig(path),
-            (None, None, None, None, Some(name)) => AccountSource::Helper(name),
-            _ => {
-                return Err(Failure::usage(format!("{place} does not say who to be")).hint(
-                    "give username with password or password-file, or docker-config, or credential-helper",
-                ));
-            }
-        };
-        if self.repositories.is_empty() {
-            return Err(Failure::usage(format!(
-                "{place} does not say which repositories it reads"
-            ))
-            .hint(
-                "whoever reaches the port reads them with this account: repositories = [\"org/*\"]",
-            ));
-        }
-        Ok(Account {
-            source,
-            repositories: self.repositories,
-        })
+/// One way to log in, and what for.
+fn check_account(account: &AccountConfig, place: &Place) -> Result<(), Failure> {
+    let passwords =
+        usize::from(account.password.is_some()) + usize::from(account.password_file.is_some());
+    let named = account.username.is_some();
+    let ways = usize::from(named)
+        + usize::from(account.docker_config.is_some())
+        + usize::from(account.credential_helper.is_some());
+    if ways != 1 || passwords != usize::from(named) {
+        return Err(Failure::usage(format!("{place} does not say who to be")).hint(
+            "give username with password or password-file, or docker-config, or credential-helper",
+        ));
     }
+    if account.repositories.is_empty() {
+        return Err(
+            Failure::usage(format!("{place} does not say which repositories it reads")).hint(
+                "whoever reaches the port reads them with this account: repositories = [\"org/*\"]",
+            ),
+        );
+    }
+    Ok(())
 }
 
 /// A value that may be one or several.

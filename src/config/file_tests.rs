@@ -33,23 +33,21 @@ repositories = ["org/*"]
     assert_eq!(layer.entries.len(), 2);
     let of = |name: &str| {
         let entry = layer.registries.iter().find(|r| r.name.as_str() == name);
-        entry.unwrap().settings.clone()
+        entry.unwrap().config.clone()
     };
     assert_eq!(
         of("quay.io").endpoints,
-        [Endpoint::at("https://mirror.example/quay")]
+        [EndpointConfig::at("https://mirror.example/quay")]
     );
     assert_eq!(of("ghcr.io").endpoints.len(), 2);
     let hub = of("docker.io");
     assert!(hub.endpoints[0].trusted);
     assert_eq!(hub.endpoints[0].ca, Some("/m.pem".into()));
     assert_eq!(hub.endpoints[1].ca, Some("/etc/darner/hub.pem".into()));
+    assert_eq!(hub.accounts[0].username.as_deref(), Some("reader"));
     assert_eq!(
-        hub.accounts[0].source,
-        AccountSource::PasswordFile {
-            username: "reader".into(),
-            path: "/run/secrets/hub".into()
-        }
+        hub.accounts[0].password_file,
+        Some("/run/secrets/hub".into())
     );
 }
 

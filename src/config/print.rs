@@ -4,13 +4,15 @@
 //! never printed: a comment (in JSON `true`) says that there is one.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
+use proxy::config::MinFree;
+use proxy::upstream::{AccountConfig, EndpointConfig, RegistryConfig};
 use serde_json::{Map, Value, json};
 
 use crate::config::key::Role;
 use crate::config::quantity::{print_duration, print_size};
-use crate::config::registry::{Account, AccountSource, Endpoint, RegistrySettings};
-use crate::config::settings::{MinFree, Settings};
+use crate::config::settings::Settings;
 
 /// The TOML file that says the same.
 pub(crate) fn to_toml(settings: &Settings) -> String {
@@ -29,7 +31,7 @@ pub(crate) fn to_toml(settings: &Settings) -> String {
             for (key, value) in account_plain(account) {
                 line(&mut text, key, &value);
             }
-            if has_password(account) {
+            if account.password.is_some() {
                 line_raw(&mut text, "# password: set, not shown");
             }
         }
@@ -44,7 +46,7 @@ pub(crate) fn to_json(settings: &Settings) -> Value {
         let mut table = object(registry_plain(registry));
         let accounts = registry.accounts.iter().map(|account| {
             let mut table = object(account_plain(account));
-            if has_password(account) {
+            if account.password.is_some() {
                 table.insert("password".to_owned(), Value::Bool(true));
             }
             Value::Object(table)
@@ -103,7 +105,7 @@ fn plain(settings: &Settings) -> Vec<(&'static str, Value)> {
     all
 }
 
-fn registry_plain(registry: &RegistrySettings) -> Vec<(&'static str, Value)> {
+fn registry_plain(registry: &RegistryConfig) -> Vec<(&'static str, Value)> {
     let mut all = Vec::new();
     if !registry.endpoints.is_empty() {
         let endpoints: Vec<Value> = registry.endpoints.iter().map(endpoint).collect();
@@ -122,14 +124,14 @@ fn registry_plain(registry: &RegistrySettings) -> Vec<(&'static str, Value)> {
 }
 
 /// A text where only the place is said, else a table.
-fn endpoint(endpoint: &Endpoint) -> Value {
+fn endpoint(endpoint: &EndpointConfig) -> Value {
     let mut table = Map::from_iter([("url".to_owned(), json!(endpoint.url))]);
     if let Some(ca) = &endpoint.ca {
         table.insert("ca".to_owned(), json!(ca.to_string_lossy()));
     }
     for (key, set) in [
         ("trusted", endpoint.trusted),
-        ("skip-verify", endpoint.skip_verify),
+        ("skip-verify", endpoint.insecure_skip_verify),
     ] {
         if set {
             table.insert(key.to_owned(), Value::Bool(true));
@@ -142,24 +144,20 @@ fn endpoint(endpoint: &Endpoint) -> Value {
     }
 }
 
-fn account_plain(account: &Account) -> Vec<(&'static str, Value)> {
+fn account_plain(account: &AccountConfig) -> Vec<(&'static str, Value)> {
     let mut all = vec![("repositories", json!(account.repositories))];
-    match &account.source {
-        AccountSource::Password { username, .. } => all.push(("username", json!(username))),
-        AccountSource::PasswordFile { username, path } => {
-            all.push(("username", json!(username)));
-            all.push(("password-file", json!(path.to_string_lossy())));
+    let path = |path: &PathBuf| path.to_string_lossy().into_owned();
+    for (key, value) in [
+        ("username", account.username.clone()),
+        ("password-file", account.password_file.as_ref().map(path)),
+        ("docker-config", account.docker_config.as_ref().map(path)),
+        ("credential-helper", account.credential_helper.clone()),
+    ] {
+        if let Some(value) = value {
+            all.push((key, json!(value)));
         }
-        AccountSource::DockerConfig(path) => {
-            all.push(("docker-config", json!(path.to_string_lossy())));
-        }
-        AccountSource::Helper(name) => all.push(("credential-helper", json!(name))),
     }
     all
-}
-
-fn has_password(account: &Account) -> bool {
-    matches!(account.source, AccountSource::Password { .. })
 }
 
 fn line(text: &mut String, key: &str, value: &Value) {

@@ -1,123 +1,26 @@
 //! A registry of the operator's: `NAME=URL[,URL...]` from a flag or a variable, a table from the
-//! file. Endpoints, what to trust, and the node's own account there.
-//!
-//! Invariant: a password never enters a type that prints it.
-
-use std::fmt;
-use std::path::PathBuf;
+//! file. The data itself is the node's own type.
 
 use oci::reference::Registry;
+use proxy::upstream::{EndpointConfig, RegistryConfig};
 
 use crate::config::layer::Place;
 use crate::failure::Failure;
 
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(String);
-
-impl Secret {
-    /// Hides `text`.
-    pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the one place that sends it.
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
-/// Where the node's own account for a registry comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum AccountSource {
-    /// Written in the file.
-    Password {
-        /// The account's name.
-        username: String,
-        /// Its password or token.
-        password: Secret,
-    },
-    /// The password is the content of a file.
-    PasswordFile {
-        /// The account's name.
-        username: String,
-        /// The file that holds the password.
-        path: PathBuf,
-    },
-    /// `auths` or `credHelpers` of a docker `config.json`.
-    DockerConfig(PathBuf),
-    /// The program `docker-credential-<name>`.
-    Helper(String),
-}
-
-/// An own account and what it may read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Account {
-    /// Where user name and password come from.
-    pub(crate) source: AccountSource,
-    /// Repositories it is used for: `org/app`, `org/*`, `*`.
-    pub(crate) repositories: Vec<String>,
-}
-
-/// One place where a registry is served.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Endpoint {
-    /// `http[s]://host[:port][/path]`.
-    pub(crate) url: String,
-    /// Credentials go to the last endpoint, and to others only if they are trusted.
-    pub(crate) trusted: bool,
-    /// A file of certificates trusted beside the system's.
-    pub(crate) ca: Option<PathBuf>,
-    /// Do not check the certificate.
-    pub(crate) skip_verify: bool,
-}
-
-impl Endpoint {
-    /// One about which nothing is said but where it is.
-    pub(crate) fn at(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            ..Self::default()
+/// Puts what a later layer says over `kept` and leaves the rest: a flag moves a registry's
+/// endpoints and keeps the account that only the file can hold.
+pub(crate) fn overlay(kept: &mut RegistryConfig, later: RegistryConfig) {
+    fn over<T>(kept: &mut Vec<T>, later: Vec<T>) {
+        if !later.is_empty() {
+            *kept = later;
         }
     }
-}
-
-/// What the operator says about one registry. Empty: nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RegistrySettings {
-    /// Asked in this order; empty: the registry itself.
-    pub(crate) endpoints: Vec<Endpoint>,
-    /// The node's own accounts; the first whose repositories match is used.
-    pub(crate) accounts: Vec<Account>,
-    /// Token servers outside the registry's domain that may be given credentials.
-    pub(crate) realms: Vec<String>,
-    /// Hosts with private addresses that the registry may redirect to.
-    pub(crate) allowed_hosts: Vec<String>,
-    /// Most requests at a time.
-    pub(crate) max_in_flight: Option<usize>,
-}
-
-impl RegistrySettings {
-    /// Takes over what a later layer says and leaves the rest: a flag moves a registry's endpoints
-    /// and keeps the account that only the file can hold.
-    pub(crate) fn take(&mut self, later: Self) {
-        fn over<T>(kept: &mut Vec<T>, later: Vec<T>) {
-            if !later.is_empty() {
-                *kept = later;
-            }
-        }
-        over(&mut self.endpoints, later.endpoints);
-        over(&mut self.accounts, later.accounts);
-        over(&mut self.realms, later.realms);
-        over(&mut self.allowed_hosts, later.allowed_hosts);
-        self.max_in_flight = later.max_in_flight.or(self.max_in_flight);
-    }
+    kept.name = later.name;
+    over(&mut kept.endpoints, later.endpoints);
+    over(&mut kept.accounts, later.accounts);
+    over(&mut kept.realms, later.realms);
+    over(&mut kept.allowed_hosts, later.allowed_hosts);
+    kept.max_in_flight = later.max_in_flight.or(kept.max_in_flight);
 }
 
 /// One source's word about one registry.
@@ -126,7 +29,7 @@ pub(crate) struct RegistryEntry {
     /// Which registry.
     pub(crate) name: Registry,
     /// What is said.
-    pub(crate) settings: RegistrySettings,
+    pub(crate) config: RegistryConfig,
 }
 
 impl RegistryEntry {
@@ -143,15 +46,14 @@ impl RegistryEntry {
         let mut endpoints = Vec::new();
         for url in urls.split(',').map(str::trim) {
             check_endpoint(url, place)?;
-            endpoints.push(Endpoint::at(url));
+            endpoints.push(EndpointConfig::at(url));
         }
-        Ok(Self {
-            name,
-            settings: RegistrySettings {
-                endpoints,
-                ..RegistrySettings::default()
-            },
-        })
+        let config = RegistryConfig {
+            name: name.to_string(),
+            endpoints,
+            ..RegistryConfig::default()
+        };
+        Ok(Self { name, config })
     }
 }
 
@@ -204,10 +106,10 @@ mod tests {
         .unwrap();
         assert_eq!(entry.name, Registry::docker_hub());
         assert_eq!(
-            entry.settings.endpoints,
+            entry.config.endpoints,
             [
-                Endpoint::at("http://10.0.0.5:5000"),
-                Endpoint::at("https://registry-1.docker.io/hub")
+                EndpointConfig::at("http://10.0.0.5:5000"),
+                EndpointConfig::at("https://registry-1.docker.io/hub")
             ]
         );
     }
@@ -229,10 +131,5 @@ mod tests {
             assert_eq!(failure.code(), 2, "{text}");
             assert!(failure.to_string().contains("--registry"), "{failure}");
         }
-    }
-
-    #[test]
-    fn a_secret_has_no_text_form() {
-        assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(..)");
     }
 }

@@ -9,35 +9,24 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci::reference::Registry;
+use proxy::config::MinFree;
+use proxy::upstream::RegistryConfig;
 
 use crate::config::key::{Key, Role};
 use crate::config::layer::{Entry, Layer};
 use crate::config::quantity::{parse_duration, parse_percent, parse_size};
-use crate::config::registry::{RegistryEntry, RegistrySettings};
+use crate::config::registry::{RegistryEntry, overlay};
 use crate::failure::Failure;
 
 /// The front door's port, the seed's.
 pub(crate) const LISTEN_PORT: u16 = 65001;
 /// The admin port.
 pub(crate) const ADMIN_PORT: u16 = 65002;
-/// The supernode's front door.
-pub(crate) const SUPERNODE_PORT: u16 = 8001;
-/// The supernode's control port.
-pub(crate) const CONTROL_PORT: u16 = 8002;
 
 const CACHE_SIZE: u64 = 20 << 30;
 const MIN_FREE_PERCENT: u8 = 15;
 /// Beyond this a duration is a slip.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
-
-/// Free disk that is left alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MinFree {
-    /// A share of the file system.
-    Percent(u8),
-    /// So many bytes.
-    Bytes(u64),
-}
 
 /// All settings, in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +68,7 @@ pub(crate) struct Settings {
     /// A level or `target=level,...`.
     pub(crate) log: String,
     /// What the operator says about registries.
-    pub(crate) registries: BTreeMap<Registry, RegistrySettings>,
+    pub(crate) registries: BTreeMap<Registry, RegistryConfig>,
 }
 
 impl Settings {
@@ -87,7 +76,11 @@ impl Settings {
     pub(crate) fn defaults(role: Role, data_dir: PathBuf) -> Self {
         let (host, listen, admin) = match role {
             Role::Up | Role::Proxy => (Ipv4Addr::LOCALHOST, LISTEN_PORT, ADMIN_PORT),
-            Role::Supernode => (Ipv4Addr::UNSPECIFIED, SUPERNODE_PORT, CONTROL_PORT),
+            Role::Supernode => (
+                Ipv4Addr::UNSPECIFIED,
+                supernode::LISTEN_PORT,
+                supernode::CONTROL_PORT,
+            ),
         };
         Self {
             role,
@@ -123,8 +116,8 @@ impl Settings {
                 unused.push(format!("{} is not used by `darner {command}`", entry.place));
             }
         }
-        for RegistryEntry { name, settings } in layer.registries {
-            self.registries.entry(name).or_default().take(settings);
+        for RegistryEntry { name, config } in layer.registries {
+            overlay(self.registries.entry(name).or_default(), config);
         }
         Ok(unused)
     }
@@ -215,7 +208,9 @@ fn swarm(entry: &Entry) -> Result<IpAddr, Failure> {
     let text = single(entry)?;
     text.parse().map_err(|_| {
         wrong(entry, text, "an IP address").hint(format!(
-            "give this machine's address without a port; {SUPERNODE_PORT} and {CONTROL_PORT} are opened there"
+            "give this machine's address without a port; {} and {} are opened there",
+            supernode::LISTEN_PORT,
+            supernode::CONTROL_PORT
         ))
     })
 }

@@ -1,8 +1,10 @@
 //! Precedence, and how a wrong value is refused.
 
+use proxy::upstream::EndpointConfig;
+
 use super::*;
 use crate::config::layer::Place;
-use crate::config::registry::Endpoint;
+
 use crate::config::{env, file};
 
 fn flag(key: Key, value: &str) -> Layer {
@@ -44,7 +46,7 @@ fn flags_beat_variables_beat_the_file_beats_the_defaults() {
     assert_eq!(settings.tag_ttl, Duration::from_secs(60));
     assert_eq!(settings.grant_ttl, Duration::from_secs(300));
     let hub = &settings.registries[&Registry::docker_hub()];
-    assert_eq!(hub.endpoints, [Endpoint::at("https://env")]);
+    assert_eq!(hub.endpoints, [EndpointConfig::at("https://env")]);
     assert!(!hub.accounts.is_empty(), "the file's account stays");
 }
 

@@ -19,7 +19,7 @@ struct Served {
     registries: Option<Vec<String>>,
 }
 
-/// Asks front door and admin port; the names of the registries served come back, if it says.
+/// Asks front door and admin port; the names of its operator's registries come back, if it says.
 pub(crate) async fn check(address: &str, admin: &str) -> Result<Option<Vec<String>>, Failure> {
     let start = "start it first: darner up; is it elsewhere, name it";
     let ping = ask::get(address, "/v2/").await.map_err(|error| {
@@ -53,17 +53,6 @@ pub(crate) fn first_line(failure: &Failure) -> String {
     let text = failure.to_string();
     let line = text.lines().next().unwrap_or_default();
     line.trim_start_matches("error: ").to_owned()
-}
-
-/// Whether a name of the node's table, in which `*` stands for a part, means this registry.
-pub(crate) fn fits(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, tail)) => name.strip_prefix(head).is_some_and(|rest| {
-            let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
-            ends.skip(1).any(|at| fits(tail, &rest[at..]))
-        }),
-    }
 }
 
 /// Major and minor version of the client's daemon on this machine, if it can be asked.
@@ -111,17 +100,5 @@ mod tests {
             assert_eq!(parse_version(text), Some(version), "{text}");
         }
         assert_eq!(parse_version("no version"), None);
-    }
-
-    #[test]
-    fn patterns_of_the_table_are_understood() {
-        assert!(fits("docker.io", "docker.io"));
-        assert!(fits("*.gcr.io", "eu.gcr.io"));
-        assert!(fits(
-            "*.dkr.ecr.*.amazonaws.com",
-            "1.dkr.ecr.eu.amazonaws.com"
-        ));
-        assert!(!fits("*.gcr.io", "gcr.io"));
-        assert!(!fits("quay.io", "quay.io:8443"));
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::credential::Secret;
 
 /// All registries of a node.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpstreamsConfig {
     /// Whether the built-in table of public registries is used; without it only `registries` exist.
@@ -34,7 +34,7 @@ impl Default for UpstreamsConfig {
 }
 
 /// One registry.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegistryConfig {
     /// What clients call it: `docker.io`, `registry.example:5000`.
@@ -59,7 +59,7 @@ pub struct RegistryConfig {
 }
 
 /// One place where a registry is served.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointConfig {
     /// `http(s)://host[:port][/prefix]`; the prefix goes before the repository.
@@ -87,7 +87,7 @@ impl EndpointConfig {
 
 /// An account of the node's operator. Exactly one of `username`, `docker_config` and
 /// `credential_helper` is set.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccountConfig {
     /// Which repositories are read with it: names in which `*` stands for any characters but `/`

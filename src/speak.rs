@@ -1,0 +1,13 @@
+//! Text to standard output. The one place that writes there, so that a reader who left
+//! (`darner status | head -0`) ends the program quietly instead of with a panic.
+
+use std::io::Write as _;
+
+/// Writes a line.
+pub(crate) fn say(line: impl AsRef<str>) {
+    let mut out = std::io::stdout().lock();
+    let written = writeln!(out, "{}", line.as_ref()).and_then(|()| out.flush());
+    if written.is_err() {
+        std::process::exit(0);
+    }
+}

@@ -1,0 +1,181 @@
+//! `darner status`: the node's state in one line, or all of it as JSON.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use proxy::admin::Status;
+use proxy::metrics::Bytes;
+
+use crate::ask;
+use crate::cli::StatusArgs;
+use crate::failure::Failure;
+use crate::speak::say;
+
+/// Asks the node and prints what it says.
+pub(crate) async fn run(args: &StatusArgs) -> Result<(), Failure> {
+    let admin = &args.admin;
+    let (code, body) = ask::get(admin, "/status").await.map_err(|error| {
+        Failure::new(format!("no node answers on {admin}: {error}"))
+            .hint("start one with `darner up`; if its admin port is another, name it with --admin")
+    })?;
+    let other = || {
+        Failure::new(format!(
+            "what answers on {admin} is not a darner's admin port"
+        ))
+        .hint("name the admin port with --admin; the node printed it when it started")
+    };
+    if !code.is_success() {
+        return Err(other());
+    }
+    let status: Status = serde_json::from_slice(&body).map_err(|_| other())?;
+    if args.json {
+        // What the node said, as it said it, so that a newer node's fields are not lost.
+        let value: serde_json::Value = serde_json::from_slice(&body).map_err(|_| other())?;
+        say(format!("{value:#}"));
+    } else {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        say(line(&status, now.unwrap_or_default().as_secs()));
+    }
+    Ok(())
+}
+
+fn line(status: &Status, now_seconds: u64) -> String {
+    let counts = &status.counts;
+    let begin = match (&counts.last_pull, status.ready) {
+        (_, false) => "the node is not ready",
+        (Some(_), true) => "pulls go through the node",
+        (None, true) => "no pull has come through the node yet",
+    };
+    let hits = counts.hit_ratio.map_or_else(
+        || "none asked".to_owned(),
+        |ratio| format!("{:.0} %", ratio * 100.0),
+    );
+    let last = counts.last_pull.as_ref().map_or_else(
+        || "never".to_owned(),
+        |pull| {
+            let ago = now_seconds.saturating_sub(pull.at_seconds);
+            format!("{} {} ago", pull.image(), short_time(ago))
+        },
+    );
+    format!(
+        "{begin}: {} requests ({} failed), sent {}, hits {hits}, last pull {last}",
+        counts.requests.total,
+        counts.requests.failed,
+        by_source(&counts.sent_bytes),
+    )
+}
+
+fn by_source(bytes: &Bytes) -> String {
+    let total = bytes.store + bytes.peer + bytes.supernode + bytes.upstream;
+    format!(
+        "{} (store {}, peer {}, supernode {}, upstream {})",
+        short_size(total),
+        short_size(bytes.store),
+        short_size(bytes.peer),
+        short_size(bytes.supernode),
+        short_size(bytes.upstream),
+    )
+}
+
+/// A size for the eye: `1.2 GiB`.
+fn short_size(bytes: u64) -> String {
+    let mut unit = "B";
+    // Precision beyond three digits is not shown.
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut value = bytes as f64;
+    for next in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    if unit == "B" || value >= 100.0 {
+        format!("{value:.0} {unit}")
+    } else {
+        format!("{value:.1} {unit}")
+    }
+}
+
+fn short_time(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy::admin::About;
+    use proxy::metrics::{LastPull, Requests, Snapshot};
+
+    use super::*;
+
+    fn status(counts: Snapshot) -> Status {
+        Status {
+            about: About {
+                version: "0".into(),
+                listen: Vec::new(),
+                registries: Vec::new(),
+            },
+            ready: true,
+            uptime_seconds: 1,
+            counts,
+        }
+    }
+
+    #[test]
+    fn one_line_says_it_all() {
+        assert_eq!(
+            line(&status(Snapshot::default()), 0),
+            "no pull has come through the node yet: 0 requests (0 failed), sent 0 B (store 0 B, \
+             peer 0 B, supernode 0 B, upstream 0 B), hits none asked, last pull never"
+        );
+        let counts = Snapshot {
+            requests: Requests {
+                total: 42,
+                failed: 1,
+                ..Requests::default()
+            },
+            sent_bytes: Bytes {
+                store: 1 << 30,
+                upstream: 300 << 20,
+                ..Bytes::default()
+            },
+            hit_ratio: Some(0.756),
+            last_pull: Some(LastPull {
+                registry: "docker.io".into(),
+                repository: "library/alpine".into(),
+                reference: "3".into(),
+                at_seconds: 1_000,
+            }),
+            ..Snapshot::default()
+        };
+        assert_eq!(
+            line(&status(counts), 1_300),
+            "pulls go through the node: 42 requests (1 failed), sent 1.3 GiB (store 1.0 GiB, \
+             peer 0 B, supernode 0 B, upstream 300 MiB), hits 76 %, last pull \
+             docker.io/library/alpine:3 5 min ago"
+        );
+    }
+
+    #[test]
+    fn sizes_and_times_are_for_the_eye() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (u64::MAX, "16777216 TiB"),
+        ] {
+            assert_eq!(short_size(bytes), text);
+        }
+        for (seconds, text) in [
+            (0, "0 s"),
+            (120, "2 min"),
+            (7_200, "2 h"),
+            (200_000, "2 days"),
+        ] {
+            assert_eq!(short_time(seconds), text);
+        }
+    }
+}

@@ -193,6 +193,14 @@ impl App {
     /// When a task panicked; everything else was shut down in order then.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
         let metrics = self.front.metrics.clone();
+        // The admin port stays until the last response has gone, to be asked about the drain.
+        let drained = CancellationToken::new();
+        let mut admin = JoinSet::new();
+        let about = self.about();
+        for listener in [Some(self.admin), self.control].into_iter().flatten() {
+            let (about, drained) = (about.clone(), drained.clone());
+            admin.spawn(admin::run(listener, about, metrics.clone(), drained));
+        }
         let limits = http::Limits {
             max_connections: self.config.limits.connections,
             drain: self.config.drain,
@@ -202,58 +210,65 @@ impl App {
         for listener in self.listeners {
             let front = self.front.clone();
             let service = move |request, client| handler::answer(front.clone(), request, client);
-            let (traffic, shutdown) = (metrics.traffic(), shutdown.clone());
+            let (limits, traffic) = (limits.clone(), metrics.traffic());
             serving.spawn(http::serve(
                 listener,
                 service,
-                limits.clone(),
+                limits,
                 traffic,
-                shutdown,
+                shutdown.clone(),
             ));
         }
         serving.spawn(keep_catalog(self.front.catalog.clone(), shutdown.clone()));
-        let about = About {
+        serving.spawn(tell_ready(metrics, shutdown.clone()));
+        let served = ended(&mut serving, &shutdown).await;
+        drained.cancel();
+        let administered = ended(&mut admin, &shutdown).await;
+        served.and(administered).and(close(self.front).await)
+    }
+
+    fn about(&self) -> About {
+        let registries = self.front.upstreams.configured();
+        About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             listen: self.addrs.listen.clone(),
-            registries: self
-                .front
-                .upstreams
-                .configured()
-                .map(ToString::to_string)
-                .collect(),
-        };
-        let done = shutdown.child_token();
-        for listener in [Some(self.admin), self.control].into_iter().flatten() {
-            let (about, done) = (about.clone(), done.clone());
-            serving.spawn(admin::run(listener, about, metrics.clone(), done));
+            registries: registries.map(ToString::to_string).collect(),
         }
-        metrics.set_ready(true);
-        let mut outcome = Ok(());
-        while let Some(ended) = serving.join_next().await {
-            if let Err(error) = ended {
-                // The rest ends in order; a supervisor starts the node again.
-                shutdown.cancel();
-                outcome = Err(RunError::Panicked(error));
-            }
-        }
-        let engine = self.front.engine.clone();
-        if tokio::time::timeout(ENGINE_GRACE, engine.shutdown())
-            .await
-            .is_err()
-        {
-            tracing::warn!("transfers did not end in time");
-        }
-        drop(engine);
-        let front = self.front;
-        let close = move || {
-            front.catalog.flush();
-            drop(front);
-        };
-        if let Err(error) = tokio::task::spawn_blocking(close).await {
-            outcome = outcome.and(Err(RunError::Panicked(error)));
-        }
-        outcome
     }
+}
+
+/// Waits for all; a panic of one asks the others to end, so that a supervisor starts anew.
+async fn ended(tasks: &mut JoinSet<()>, shutdown: &CancellationToken) -> Result<(), RunError> {
+    let mut outcome = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            shutdown.cancel();
+            outcome = Err(RunError::Panicked(error));
+        }
+    }
+    outcome
+}
+
+/// Ends the transfers, makes the catalog durable and closes the store.
+async fn close(front: Arc<Front>) -> Result<(), RunError> {
+    let engine = front.engine.clone();
+    let transfers = tokio::time::timeout(ENGINE_GRACE, engine.shutdown());
+    if transfers.await.is_err() {
+        tracing::warn!("transfers did not end in time");
+    }
+    drop(engine);
+    let close = move || {
+        front.catalog.flush();
+        drop(front);
+    };
+    let closed = tokio::task::spawn_blocking(close).await;
+    closed.map_err(RunError::Panicked)
+}
+
+async fn tell_ready(metrics: Arc<Metrics>, shutdown: CancellationToken) {
+    metrics.set_ready(true);
+    shutdown.cancelled().await;
+    metrics.set_ready(false);
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {

@@ -230,7 +230,7 @@ impl Read<'_> {
                 Ok(size)
             }
             Err(error) => {
-                let refusal = Refusal::upstream(Kind::Blob, &error);
+                let refusal = self.front.told(self.reader, Kind::Blob, &error);
                 self.remember(&error, &refusal);
                 Err(refusal)
             }
@@ -252,12 +252,17 @@ impl Read<'_> {
 
     /// The client's answer to a failed read; what it says of rights is noted.
     fn refusal(&self, error: &ReadError) -> Refusal {
-        let refusal = Refusal::blob(error);
+        let cause = match error {
+            ReadError::Source(error) => upstream_cause(error),
+            _ => None,
+        };
+        let refusal = match cause {
+            Some(cause) => self.front.told(self.reader, Kind::Blob, cause),
+            None => Refusal::blob(error),
+        };
         tracing::debug!(place = %self.reader.place, digest = self.digest.short(), %error,
             status = refusal.status().as_u16(), "blob cannot be read");
-        if let ReadError::Source(error) = error
-            && let Some(cause) = upstream_cause(error)
-        {
+        if let Some(cause) = cause {
             self.front.was_refused(self.reader, cause);
             self.remember(cause, &refusal);
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use oci::{Digest, Reference, Registry};
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
@@ -21,9 +21,9 @@ use crate::coalesce::Coalesce;
 use crate::config::{Limits, Trust};
 use crate::grants::{Decision, Facts, Grants, Said, decide};
 use crate::manifests::{Failure, Resolution};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, UpstreamKind};
 use crate::place::Place;
-use crate::refusal::Refusal;
+use crate::refusal::{Kind, Refusal};
 use crate::upstream::{
     Answer, Ask, Credential, CredentialKey, Identity, Upstream, UpstreamError, Upstreams, What,
 };
@@ -172,6 +172,7 @@ impl Front {
         question: Question,
         within: Duration,
     ) -> Result<Answer, UpstreamError> {
+        let kind = question.kind();
         let ask = Ask {
             method: question.method,
             repository: reader.place.repository.clone(),
@@ -182,6 +183,12 @@ impl Front {
         };
         let answer = tokio::time::timeout(within, reader.upstream.ask(ask)).await;
         let answer = answer.unwrap_or_else(|_| Err(late()));
+        let status = match &answer {
+            Ok(answer) => Some(answer.status),
+            Err(error) => status_of(error),
+        };
+        let registry = reader.place.registry.as_str();
+        self.metrics.upstream_request(registry, kind, status);
         match &answer {
             Ok(answer) => self.was_served(reader, answer.identity),
             Err(error) => self.was_refused(reader, error),
@@ -217,19 +224,29 @@ impl Front {
     /// Upstream refused or failed. Anonymous access was tried first, so a refusal is everybody's.
     pub(crate) fn was_refused(&self, reader: &Reader, error: &UpstreamError) {
         let place = &reader.place;
-        match said(error) {
-            Said::Away => {
-                let until = Instant::now() + self.trust.negative;
-                self.away.insert(place.registry.clone(), until);
+        if error.is_outage() {
+            let until = Instant::now() + self.trust.negative;
+            self.away.insert(place.registry.clone(), until);
+        }
+        if matches!(error, UpstreamError::Denied { .. }) {
+            self.grants.revoke(place, reader.credential.key());
+            self.grants.revoke(place, CredentialKey::ANONYMOUS);
+            if self.catalog.public(place).is_some() {
+                self.catalog.note(vec![Note::NotPublic(place.clone())]);
             }
-            Said::No if matches!(error, UpstreamError::Denied { .. }) => {
-                self.grants.revoke(place, reader.credential.key());
-                self.grants.revoke(place, CredentialKey::ANONYMOUS);
-                if self.catalog.public(place).is_some() {
-                    self.catalog.note(vec![Note::NotPublic(place.clone())]);
-                }
+        }
+    }
+
+    /// What the client is told of an error. Where anonymous requests are limited, a client that sent
+    /// no credentials is challenged: it may have an account with a limit of its own.
+    pub(crate) fn told(&self, reader: &Reader, kind: Kind, error: &UpstreamError) -> Refusal {
+        match error {
+            UpstreamError::Limited { challenge, .. }
+                if reader.is_anonymous() && !challenge.is_empty() =>
+            {
+                Refusal::denied(StatusCode::UNAUTHORIZED, challenge)
             }
-            Said::No | Said::Yes | Said::Nothing => {}
+            error => Refusal::upstream(kind, error),
         }
     }
 
@@ -276,6 +293,17 @@ pub(crate) struct Question {
 }
 
 impl Question {
+    fn kind(&self) -> UpstreamKind {
+        let head = self.method == Method::HEAD;
+        match (&self.what, head) {
+            (What::Manifest(_), false) => UpstreamKind::ManifestGet,
+            (What::Manifest(_), true) => UpstreamKind::ManifestHead,
+            (What::Blob(_), false) => UpstreamKind::BlobGet,
+            (What::Blob(_), true) => UpstreamKind::BlobHead,
+            (What::Tags { .. } | What::Referrers { .. }, _) => UpstreamKind::Other,
+        }
+    }
+
     pub(crate) fn head(what: What) -> Self {
         Self {
             method: Method::HEAD,
@@ -306,6 +334,19 @@ pub(crate) fn said(error: &UpstreamError) -> Said {
         | UpstreamError::Stalled { .. }
         | UpstreamError::Refused { .. }
         | UpstreamError::Invalid { .. } => Said::Away,
+    }
+}
+
+fn status_of(error: &UpstreamError) -> Option<StatusCode> {
+    match error {
+        UpstreamError::NotFound { .. } => Some(StatusCode::NOT_FOUND),
+        UpstreamError::Denied { status, .. } | UpstreamError::Status(status) => Some(*status),
+        UpstreamError::Limited { .. } => Some(StatusCode::TOO_MANY_REQUESTS),
+        UpstreamError::Unsatisfiable { .. } => Some(StatusCode::RANGE_NOT_SATISFIABLE),
+        UpstreamError::Unreachable { .. }
+        | UpstreamError::Stalled { .. }
+        | UpstreamError::Refused { .. }
+        | UpstreamError::Invalid { .. } => None,
     }
 }
 

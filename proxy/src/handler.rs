@@ -40,7 +40,7 @@ pub(crate) async fn answer<B>(
     let is_head = asked.method == Method::HEAD;
     let (answer, kind, namespace) = match asked.target(&front) {
         Ok(target) => {
-            let namespace = target.registry.clone().filter(|_| target.named_by_ns);
+            let namespace = target.named_by_ns.then(|| asked.namespace()).flatten();
             let kind = kind_of(&target);
             (dispatch(&front, &asked, target).await, kind, namespace)
         }
@@ -49,7 +49,6 @@ pub(crate) async fn answer<B>(
     let mut answered = answer.unwrap_or_else(|refusal| refusal.answer(is_head));
     let headers = &mut answered.headers;
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    let namespace = namespace.and_then(|name| HeaderValue::try_from(name.as_str()).ok());
     if let Some(namespace) = namespace {
         headers.insert("oci-namespace", namespace);
     }
@@ -128,6 +127,13 @@ struct Asked {
 }
 
 impl Asked {
+    /// The value of `ns` as the client wrote it, which the answer confirms.
+    fn namespace(&self) -> Option<HeaderValue> {
+        let mut pairs = self.uri.query()?.split('&');
+        let value = pairs.find_map(|pair| pair.strip_prefix("ns="))?;
+        HeaderValue::try_from(value.replace("%3A", ":").replace("%3a", ":")).ok()
+    }
+
     fn target(&self, front: &Front) -> Result<Target, Refusal> {
         let known = |name: &str| front.upstreams.knows(name);
         parse(&self.method, self.uri.path(), self.uri.query(), &known).map_err(|error| match error

@@ -34,7 +34,7 @@ pub(crate) async fn serve(
     };
     let within = front.limits.head;
     let answer = front.ask(reader, Question::get(what), within).await;
-    let answer = answer.map_err(|error| Refusal::upstream(kind, &error))?;
+    let answer = answer.map_err(|error| front.told(reader, kind, &error))?;
     let max = usize::try_from(front.limits.page_bytes).unwrap_or(usize::MAX);
     let page = tokio::time::timeout(within, answer.body.collect(max)).await;
     let page: Bytes = match page {

@@ -35,7 +35,7 @@ pub(super) async fn bytes(
     }
     let reference = Reference::Digest(resolution.digest);
     let found = fetch(front, reader, &reference, front.limits.head).await;
-    let found = found.map_err(|failure| failure.into_refusal())?;
+    let found = found.map_err(|failure| failure.into_refusal(front, reader))?;
     let bytes = found
         .whole
         .ok_or_else(|| Refusal::unknown(Kind::Manifest))?;

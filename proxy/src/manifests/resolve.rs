@@ -239,15 +239,12 @@ impl Asking<'_> {
             Failure::Upstream(error) => error,
             Failure::Wrong(refusal) => return Err(refusal),
         };
-        if let UpstreamError::Limited { challenge, .. } = &*error
-            && self.reader.is_anonymous()
-            && !challenge.is_empty()
-            && (self.reader.by_ns || fallback.is_none())
-        {
-            // A client that has an account can go on with it.
-            return Err(Refusal::denied(StatusCode::UNAUTHORIZED, challenge));
+        let refusal = self.front.told(self.reader, Kind::Manifest, &error);
+        // A client that answers challenges wherever they come from can go on with its account.
+        let limited = matches!(&*error, UpstreamError::Limited { .. });
+        if limited && self.reader.by_ns && refusal.status() == StatusCode::UNAUTHORIZED {
+            return Err(refusal);
         }
-        let refusal = Refusal::upstream(Kind::Manifest, &error);
         match (said(&error), fallback) {
             (Said::Away, Some(fallback)) => {
                 tracing::info!(place = %self.reader.place, reference = %self.reference, %error,
@@ -289,9 +286,9 @@ impl Failure {
         Self::Upstream(Arc::new(error))
     }
 
-    pub(super) fn into_refusal(self) -> Refusal {
+    pub(super) fn into_refusal(self, front: &Front, reader: &Reader) -> Refusal {
         match self {
-            Self::Upstream(error) => Refusal::upstream(Kind::Manifest, &error),
+            Self::Upstream(error) => front.told(reader, Kind::Manifest, &error),
             Self::Wrong(refusal) => refusal,
         }
     }

@@ -5,21 +5,21 @@ use oci::Digest;
 
 use crate::origin::Origin;
 
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// An index, a manifest, a config and two layers.
-pub struct Image {
-    pub repository: String,
-    pub index: Bytes,
-    pub manifest: Bytes,
-    pub config: Bytes,
-    pub layers: Vec<Bytes>,
+pub(crate) struct Image {
+    pub(crate) repository: String,
+    pub(crate) index: Bytes,
+    pub(crate) manifest: Bytes,
+    pub(crate) config: Bytes,
+    pub(crate) layers: Vec<Bytes>,
 }
 
 impl Image {
     /// Made from a seed, so that two images share nothing.
-    pub fn new(repository: &str, seed: u64, layer_bytes: usize) -> Self {
+    pub(crate) fn new(repository: &str, seed: u64, layer_bytes: usize) -> Self {
         let config = Bytes::from(format!("{{\"os\":\"linux\",\"seed\":{seed}}}"));
         let layers = vec![noise(seed, layer_bytes), noise(seed + 1, 1000)];
         let describe = |kind: &str, bytes: &Bytes| {
@@ -50,7 +50,7 @@ impl Image {
     }
 
     /// Puts it into a registry under `tag`.
-    pub fn push(&self, origin: &Origin, tag: &str) {
+    pub(crate) fn push(&self, origin: &Origin, tag: &str) {
         let mut content = origin.content();
         for (bytes, kind) in [(&self.index, INDEX), (&self.manifest, MANIFEST)] {
             let digest = Digest::sha256(bytes).to_string();
@@ -62,21 +62,21 @@ impl Image {
         }
     }
 
-    pub fn blob_path(&self, blob: &Bytes) -> String {
+    pub(crate) fn blob_path(&self, blob: &Bytes) -> String {
         format!("/v2/{}/blobs/{}", self.repository, Digest::sha256(blob))
     }
 
-    pub fn manifest_path(&self, reference: &str) -> String {
+    pub(crate) fn manifest_path(&self, reference: &str) -> String {
         format!("/v2/{}/manifests/{reference}", self.repository)
     }
 
-    pub fn digest_path(&self, manifest: &Bytes) -> String {
+    pub(crate) fn digest_path(&self, manifest: &Bytes) -> String {
         self.manifest_path(&Digest::sha256(manifest).to_string())
     }
 }
 
 /// Bytes without pattern (splitmix64).
-pub fn noise(seed: u64, length: usize) -> Bytes {
+pub(crate) fn noise(seed: u64, length: usize) -> Bytes {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {

@@ -17,17 +17,17 @@ use tokio_util::sync::CancellationToken;
 use crate::origin::Origin;
 
 /// No test waits longer for anything.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct Node {
-    pub addr: SocketAddr,
-    pub admin: SocketAddr,
+pub(crate) struct Node {
+    pub(crate) addr: SocketAddr,
+    pub(crate) admin: SocketAddr,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), proxy::RunError>>,
 }
 
 /// A configuration on free ports that knows `docker.io` and `quay.io` as these.
-pub fn config(folder: &Path, registries: &[(&str, &Origin)]) -> Config {
+pub(crate) fn config(folder: &Path, registries: &[(&str, &Origin)]) -> Config {
     let mut config = Config {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         admin: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -48,7 +48,7 @@ pub fn config(folder: &Path, registries: &[(&str, &Origin)]) -> Config {
 }
 
 impl Node {
-    pub fn start(config: Config) -> Self {
+    pub(crate) fn start(config: Config) -> Self {
         let app = App::build(config).unwrap();
         let shutdown = CancellationToken::new();
         Self {
@@ -60,29 +60,40 @@ impl Node {
     }
 
     /// Shuts down in order.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         let ended = tokio::time::timeout(PATIENCE, self.task).await;
         ended.expect("the node ends").unwrap().unwrap();
     }
 
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.ask(Method::GET, path, &[]).await
     }
 
-    pub async fn head(&self, path: &str) -> Reply {
+    pub(crate) async fn head(&self, path: &str) -> Reply {
         self.ask(Method::HEAD, path, &[]).await
     }
 
-    pub async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Reply {
+    pub(crate) async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Reply {
         let ask = ask(self.addr, method, path, headers);
         tokio::time::timeout(PATIENCE, ask)
             .await
             .expect("an answer")
     }
 
+    pub(crate) async fn ask_admin(&self, path: &str) -> Reply {
+        let ask = ask(self.admin, Method::GET, path, &[]);
+        tokio::time::timeout(PATIENCE, ask)
+            .await
+            .expect("an answer")
+    }
+
     /// The answer's head, with the body still to be read.
-    pub async fn open(&self, path: &str, headers: &[(&str, &str)]) -> http::Response<Incoming> {
+    pub(crate) async fn open(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> http::Response<Incoming> {
         let open = open(self.addr, Method::GET, path, headers);
         tokio::time::timeout(PATIENCE, open).await.expect("a head")
     }
@@ -90,21 +101,21 @@ impl Node {
 
 /// A whole answer; `body` is what came, `cut` says that it was less than announced.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    pub cut: bool,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) cut: bool,
 }
 
 impl Reply {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name);
         value.map_or("", |value| value.to_str().unwrap())
     }
 
     /// The code of the error body.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         let json: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
         json["errors"][0]["code"].as_str().unwrap().to_owned()
     }

@@ -21,41 +21,47 @@ use tokio::task::{AbortHandle, JoinSet};
 
 /// What a registry holds, and how it behaves.
 #[derive(Default)]
-pub struct Content {
+pub(crate) struct Content {
     manifests: HashMap<(String, String), (String, Bytes)>,
     blobs: HashMap<(String, Digest), Bytes>,
     /// Repositories that want `Authorization: Basic <this>`.
-    pub private: HashMap<String, String>,
+    pub(crate) private: HashMap<String, String>,
     /// Every answer is this.
-    pub fail: Option<StatusCode>,
+    pub(crate) fail: Option<StatusCode>,
     /// Extra headers of every answer.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// What `Docker-Content-Digest` says instead of the truth.
-    pub digest_lie: Option<String>,
+    pub(crate) digest_lie: Option<String>,
     /// Bytes sent instead of a blob's or manifest's own.
-    pub swapped: HashMap<Digest, Bytes>,
+    pub(crate) swapped: HashMap<Digest, Bytes>,
     /// Blobs whose body stops here until the gate opens.
-    pub held_at: HashMap<Digest, usize>,
+    pub(crate) held_at: HashMap<Digest, usize>,
     /// Repositories without HEAD for blobs.
-    pub no_blob_head: HashSet<String>,
+    pub(crate) no_blob_head: HashSet<String>,
 }
 
 impl Content {
-    pub fn manifest(&mut self, repository: &str, reference: &str, kind: &str, bytes: &Bytes) {
+    pub(crate) fn manifest(
+        &mut self,
+        repository: &str,
+        reference: &str,
+        kind: &str,
+        bytes: &Bytes,
+    ) {
         let key = (repository.to_owned(), reference.to_owned());
         self.manifests.insert(key, (kind.to_owned(), bytes.clone()));
     }
 
-    pub fn remove(&mut self, repository: &str, reference: &str) {
+    pub(crate) fn remove(&mut self, repository: &str, reference: &str) {
         self.manifests
             .remove(&(repository.to_owned(), reference.to_owned()));
     }
 
-    pub fn blob(&mut self, repository: &str, bytes: &Bytes) {
+    pub(crate) fn blob(&mut self, repository: &str, bytes: &Bytes) {
         self.blob_as(repository, Digest::sha256(bytes), bytes);
     }
 
-    pub fn blob_as(&mut self, repository: &str, digest: Digest, bytes: &Bytes) {
+    pub(crate) fn blob_as(&mut self, repository: &str, digest: Digest, bytes: &Bytes) {
         let key = (repository.to_owned(), digest);
         self.blobs.insert(key, bytes.clone());
     }
@@ -63,11 +69,11 @@ impl Content {
 
 /// One request that came in.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    pub method: Method,
-    pub path: String,
-    pub query: String,
-    pub headers: HeaderMap,
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
 }
 
 struct State {
@@ -77,14 +83,14 @@ struct State {
 }
 
 /// A running registry.
-pub struct Origin {
-    pub addr: SocketAddr,
+pub(crate) struct Origin {
+    pub(crate) addr: SocketAddr,
     state: Arc<State>,
     task: AbortHandle,
 }
 
 impl Origin {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let state = Arc::new(State {
@@ -111,16 +117,16 @@ impl Origin {
         }
     }
 
-    pub fn content(&self) -> MutexGuard<'_, Content> {
+    pub(crate) fn content(&self) -> MutexGuard<'_, Content> {
         self.state.content.lock().unwrap()
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
     /// Nobody listens there any more.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.task.abort();
         while tokio::net::TcpStream::connect(self.addr).await.is_ok() {
             tokio::task::yield_now().await;
@@ -128,17 +134,17 @@ impl Origin {
     }
 
     /// Lets bodies go on that are held.
-    pub fn open_gate(&self) {
+    pub(crate) fn open_gate(&self) {
         self.state.gate.send_replace(true);
     }
 
     /// All that was asked so far.
-    pub fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.state.asked.lock().unwrap().clone()
     }
 
     /// How often this was asked.
-    pub fn count(&self, method: &Method, path: &str) -> usize {
+    pub(crate) fn count(&self, method: &Method, path: &str) -> usize {
         let matches = |asked: &&Asked| asked.method == *method && asked.path == path;
         self.asked().iter().filter(matches).count()
     }

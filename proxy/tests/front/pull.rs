@@ -9,7 +9,7 @@ use crate::node::{Node, Reply, config};
 use crate::origin::Origin;
 
 /// What containerd asks for, in its order. Returns all answers.
-pub async fn pull(node: &Node, image: &Image, tag: &str) -> Vec<Reply> {
+pub(crate) async fn pull(node: &Node, image: &Image, tag: &str) -> Vec<Reply> {
     let accept = format!("{INDEX}, {MANIFEST}, */*");
     let headers = [("accept", accept.as_str())];
     let mut replies = Vec::new();
@@ -259,5 +259,30 @@ async fn lists_are_relayed_and_lead_back() {
         .await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
     assert_eq!(reply.code(), "MANIFEST_UNKNOWN");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_admin_port_says_what_happened() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start().await);
+    let image = Image::new("library/app", 1, 300_000);
+    image.push(&origin, "v1");
+    let node = Node::start(config(folder.path(), &[("docker.io", &origin)]));
+    pull(&node, &image, "v1").await;
+    pull(&node, &image, "v1").await;
+    assert_eq!(node.ask_admin("/readyz").await.status, StatusCode::OK);
+    let status = node.ask_admin("/status").await;
+    let status: proxy::admin::Status = serde_json::from_slice(&status.body).unwrap();
+    let blobs: u64 = image
+        .layers
+        .iter()
+        .chain([&image.config])
+        .map(|blob| blob.len() as u64)
+        .sum();
+    assert_eq!(status.counts.sent_bytes.upstream, blobs);
+    assert_eq!(status.counts.sent_bytes.store, blobs);
+    assert_eq!(status.counts.fetched_bytes.upstream, blobs);
+    assert_eq!(status.counts.hit_ratio, Some(0.5));
+    assert_eq!(status.about.listen, [node.addr]);
     node.stop().await;
 }

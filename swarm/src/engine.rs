@@ -4,16 +4,25 @@
 //! fits; every task is joined by [`Engine::shutdown`].
 //! Deliberately not here: whether a reader may read. Rights are the caller's, see [`Want`].
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oci::Digest;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::reader::{BlobReader, ReadError};
-use crate::source::{Fault, FetchRange, Origin, PieceSource, SourceError};
+use crate::flight::{Answer, Board, Flight, Purpose, Shared};
+use crate::hashing::HashPool;
+use crate::reader::{BlobReader, ReadError, Seat, WITHHELD_TAIL};
+use crate::source::{FetchRange, Origin, PieceSource, SourceError};
 use crate::store::{BlobStore, ScopeTag};
+
+/// A read that found so many flights that ended without an answer gives up.
+const LOOKS_MAX: usize = 8;
 
 /// What one reader asks for.
 ///
@@ -36,6 +45,17 @@ pub struct Want {
     /// Where this reader's bytes may come from, with this reader's rights. The flight may go on with
     /// it for other readers of the same scope, and for a while after this reader has left.
     pub source: Arc<dyn PieceSource>,
+}
+
+impl fmt::Debug for Want {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Want")
+            .field("digest", &self.digest)
+            .field("scope", &self.scope)
+            .field("first", &self.first)
+            .field("source", &self.source.name())
+            .finish()
+    }
 }
 
 /// The name within which unverified bytes are shared.
@@ -104,24 +124,39 @@ pub struct Engine {
 }
 
 struct Inner {
-    store: Arc<dyn BlobStore>,
-    counters: Counters,
+    shared: Shared,
+    flights: Mutex<Flights>,
+    tasks: TaskTracker,
 }
+
+type Flights = HashMap<(FlightScope, Digest), Arc<Board>>;
 
 impl Engine {
     /// An engine over `store`. Needs no runtime until the first read.
-    pub fn new(store: Arc<dyn BlobStore>, _options: EngineOptions) -> Self {
+    pub fn new(store: Arc<dyn BlobStore>, options: EngineOptions) -> Self {
+        let shared = Shared {
+            store,
+            hashes: Arc::new(HashPool::new(options.hash_threads)),
+            counters: Arc::default(),
+            options,
+            ending: CancellationToken::new(),
+        };
         Self {
             inner: Arc::new(Inner {
-                store,
-                counters: Counters::default(),
+                shared,
+                flights: Mutex::default(),
+                tasks: TaskTracker::new(),
             }),
         }
     }
 
     /// The blob if it is complete and verified. Takes microseconds, asks nobody.
     pub fn held(&self, digest: &Digest) -> Option<BlobReader> {
-        self.inner.store.open(digest).map(BlobReader::of_held)
+        self.inner
+            .shared
+            .store
+            .open(digest)
+            .map(BlobReader::of_held)
     }
 
     /// Joins or starts the flight of (scope, digest), or opens the held blob.
@@ -134,25 +169,130 @@ impl Engine {
     /// [`ReadError::Unsatisfiable`] when `want.first` lies beyond the end, else the error of this
     /// reader's own source if it was asked, else of the last source asked.
     pub async fn read(&self, want: Want) -> Result<BlobReader, ReadError> {
-        if let Some(held) = self.held(&want.digest) {
-            return match want.first.resolve(held.total()) {
-                Some(_) => Ok(held),
-                None => Err(ReadError::Unsatisfiable {
-                    total: held.total(),
-                }),
-            };
+        for _ in 0..LOOKS_MAX {
+            if let Some(held) = self.held(&want.digest) {
+                let total = held.total();
+                let satisfiable = want.first.resolve(total).is_some();
+                return satisfiable
+                    .then_some(held)
+                    .ok_or(ReadError::Unsatisfiable { total });
+            }
+            if self.inner.shared.ending.is_cancelled() {
+                return Err(ReadError::ShutDown);
+            }
+            let board = self.board_of(&want);
+            if let Some(answer) = self.read_from(board, &want).await {
+                return answer;
+            }
         }
-        let missing = SourceError::from(Fault::NotFound);
-        Err(ReadError::Source(missing))
+        let why = "flights ended too often before they began";
+        Err(ReadError::Source(SourceError::unavailable(why)))
+    }
+
+    /// A flight of its own for a reader that a shared one cannot serve from bounded memory.
+    pub(crate) async fn read_apart(
+        &self,
+        mut want: Want,
+        range: Range<u64>,
+        total: u64,
+    ) -> Result<BlobReader, ReadError> {
+        want.first = match range.end > total.saturating_sub(WITHHELD_TAIL) {
+            true => FetchRange::All,
+            false => FetchRange::Span(range),
+        };
+        let board = Arc::new(Board::new());
+        self.launch(&want, board.clone(), Purpose::PassBy, || ());
+        let answer = self.read_from(board, &want).await;
+        answer.unwrap_or(Err(ReadError::ShutDown))
+    }
+
+    /// `None` if the flight ended without an answer.
+    async fn read_from(
+        &self,
+        board: Arc<Board>,
+        want: &Want,
+    ) -> Option<Result<BlobReader, ReadError>> {
+        let reader = board.join(want.source.clone(), want.first.clone())?;
+        let seat = Seat::new(board, reader);
+        match seat.answer().await {
+            Answer::Admitted(how) => Some(Ok(BlobReader::of_flight(
+                self.clone(),
+                want.clone(),
+                seat,
+                how,
+            ))),
+            Answer::Refused(error) => Some(Err(error)),
+            Answer::Waiting | Answer::Gone => None,
+        }
+    }
+
+    fn board_of(&self, want: &Want) -> Arc<Board> {
+        let key = (want.scope.clone(), want.digest);
+        let mut flights = self.inner.lock_flights();
+        if let Some(board) = flights.get(&key) {
+            let joined = &self.inner.shared.counters.flights_joined;
+            joined.fetch_add(1, Ordering::Relaxed);
+            return board.clone();
+        }
+        let board = Arc::new(Board::new());
+        flights.insert(key.clone(), board.clone());
+        drop(flights);
+        let landing = Landing {
+            inner: self.inner.clone(),
+            key,
+        };
+        self.launch(want, board.clone(), Purpose::Keep, move || drop(landing));
+        board
+    }
+
+    fn launch(
+        &self,
+        want: &Want,
+        board: Arc<Board>,
+        purpose: Purpose,
+        landed: impl FnOnce() + Send + 'static,
+    ) {
+        let shared = self.inner.shared.clone();
+        let flight = Flight::new(shared, want.digest, want.scope.clone(), purpose, board);
+        self.inner.tasks.spawn(flight.fly(landed));
     }
 
     /// Ends all flights (their readers end with [`ReadError::ShutDown`]; what has arrived stays in
-    /// the store for next time) and waits until no task and no hash thread of the engine is left.
-    pub async fn shutdown(&self) {}
+    /// the store for next time) and waits until no task of the engine is left. Its hash threads end
+    /// with the last clone of the engine and the last reader.
+    pub async fn shutdown(&self) {
+        self.inner.shared.ending.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
 
     /// Counts since the start.
     pub fn stats(&self) -> EngineStats {
-        self.inner.counters.snapshot()
+        self.inner.shared.counters.snapshot()
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn lock_flights(&self) -> MutexGuard<'_, Flights> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a flight off the table when it is over, however its task ends.
+struct Landing {
+    inner: Arc<Inner>,
+    key: (FlightScope, Digest),
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.inner.lock_flights().remove(&self.key);
     }
 }
 
@@ -194,6 +334,10 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    pub(crate) fn fetched(&self, origin: Origin, len: u64) {
+        self.fetched_bytes[origin as usize].fetch_add(len, Ordering::Relaxed);
+    }
+
     fn snapshot(&self) -> EngineStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         EngineStats {

@@ -3,9 +3,12 @@
 //! The way of the bytes is one direction: source, store, reader. Nothing here serves HTTP.
 
 pub mod engine;
+mod flight;
+mod hashing;
 pub mod reader;
 pub mod source;
 pub mod store;
+mod transfer;
 
 pub use engine::{Engine, EngineOptions, EngineStats, FlightScope, Want};
 pub use reader::{BlobReader, BlobStream, How, ReadError};

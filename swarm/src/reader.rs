@@ -5,15 +5,22 @@
 //! error after the good bytes; whoever sends them then ends the response short, with a FIN.
 //! Deliberately not here: fetching, storing and hashing.
 
+use std::fmt;
+use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::Stream;
+use futures_util::future::BoxFuture;
 
+use crate::engine::{Engine, Want};
+use crate::flight::{Answer, Board, Look};
 use crate::source::{Fault, SourceError};
 use crate::store::{HeldBlob, Slice};
+use crate::transfer::ReaderId;
 
 /// Bytes at a blob's end that are withheld until the whole digest fits.
 pub const WITHHELD_TAIL: u64 = 64 << 10;
@@ -72,21 +79,54 @@ impl ReadError {
 /// A place at a blob. Dropping it, and all its streams, leaves the flight.
 #[derive(Debug)]
 pub struct BlobReader {
-    blob: HeldBlob,
+    total: u64,
     how: How,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Held(HeldBlob),
+    Flight(Box<Aboard>),
+}
+
+/// What a reader of a flight needs for its streams.
+#[derive(Debug)]
+struct Aboard {
+    engine: Engine,
+    want: Want,
+    board: Arc<Board>,
+    reader: ReaderId,
+    seat: Mutex<Seat>,
 }
 
 impl BlobReader {
     pub(crate) fn of_held(blob: HeldBlob) -> Self {
         Self {
-            blob,
+            total: blob.total(),
             how: How::Held,
+            place: Place::Held(blob),
+        }
+    }
+
+    pub(crate) fn of_flight(engine: Engine, want: Want, seat: Seat, how: How) -> Self {
+        let aboard = Aboard {
+            engine,
+            want,
+            board: seat.board.clone(),
+            reader: seat.reader,
+            seat: Mutex::new(seat),
+        };
+        Self {
+            total: aboard.board.total(),
+            how,
+            place: Place::Flight(Box::new(aboard)),
         }
     }
 
     /// Size of the whole blob in bytes.
     pub fn total(&self) -> u64 {
-        self.blob.total()
+        self.total
     }
 
     /// How the blob was found; see [`Want`](crate::engine::Want) for what it says about rights.
@@ -96,7 +136,10 @@ impl BlobReader {
 
     /// The blob when it was held at the time of the read.
     pub fn held(&self) -> Option<&HeldBlob> {
-        Some(&self.blob)
+        match &self.place {
+            Place::Held(blob) => Some(blob),
+            Place::Flight(_) => None,
+        }
     }
 
     /// The bytes of `range`, cut to the blob's length, in slices of at most [`SLICE_MAX`].
@@ -104,32 +147,153 @@ impl BlobReader {
     /// May be called several times (multipart ranges); the first call should be for the range that
     /// the read announced. The stream lives on its own: the reader may be dropped.
     pub fn stream(&self, range: Range<u64>) -> BlobStream {
-        let end = range.end.min(self.total());
+        let end = range.end.min(self.total);
+        let next = range.start.min(end)..end;
+        let via = match &self.place {
+            Place::Held(blob) => Via::Held(blob.clone()),
+            Place::Flight(aboard) => aboard.stream(next.clone()),
+        };
         BlobStream {
-            blob: self.blob.clone(),
-            next: range.start.min(end)..end,
+            next,
+            total: self.total,
+            via,
         }
     }
 }
 
-/// The bytes of one range; see [`BlobReader::stream`].
+impl Aboard {
+    /// The first stream takes over the place of the read, which keeps its own needs alive till then;
+    /// the reader keeps one that reads nothing, so that the flight goes on for further streams.
+    fn stream(&self, range: Range<u64>) -> Via {
+        let seat = |at| Seat::new(self.board.clone(), at);
+        let mut kept = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
+        let seat = if kept.reader == self.reader {
+            let idle = seat(self.board.sit());
+            self.reads(idle.reader, 0..0);
+            std::mem::replace(&mut *kept, idle)
+        } else {
+            seat(self.board.sit())
+        };
+        drop(kept);
+        self.reads(seat.reader, range);
+        Via::Flight {
+            seat,
+            engine: self.engine.clone(),
+            want: self.want.clone(),
+        }
+    }
+
+    fn reads(&self, reader: ReaderId, range: Range<u64>) {
+        let source = self.want.source.clone();
+        self.board.reads(reader, self.reader, source, range);
+    }
+}
+
+/// A reader's place at a flight's board; dropping it leaves the flight.
 #[derive(Debug)]
+pub(crate) struct Seat {
+    board: Arc<Board>,
+    reader: ReaderId,
+}
+
+impl Seat {
+    pub(crate) fn new(board: Arc<Board>, reader: ReaderId) -> Self {
+        Self { board, reader }
+    }
+
+    pub(crate) async fn answer(&self) -> Answer {
+        poll_fn(|cx| self.board.poll_answer(self.reader, cx)).await
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.board.leave(self.reader);
+    }
+}
+
+/// The bytes of one range; see [`BlobReader::stream`].
 pub struct BlobStream {
-    blob: HeldBlob,
     next: Range<u64>,
+    total: u64,
+    via: Via,
+}
+
+enum Via {
+    Held(HeldBlob),
+    Flight {
+        seat: Seat,
+        engine: Engine,
+        want: Want,
+    },
+    /// On the way to a flight of its own.
+    Leaving(BoxFuture<'static, Result<BlobReader, ReadError>>),
+    Nowhere,
 }
 
 impl Stream for BlobStream {
     type Item = Result<Slice, ReadError>;
 
-    fn poll_next(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.next.is_empty() {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.next.is_empty() {
+            this.via = Via::Nowhere;
             return Poll::Ready(None);
         }
-        let end = self.next.end.min(self.next.start + SLICE_MAX);
-        let slice = self.blob.slice(self.next.start..end);
-        self.next.start = if slice.is_some() { end } else { self.next.end };
-        let missing = || ReadError::Storage("held blob is shorter than its length".to_owned());
-        Poll::Ready(Some(slice.ok_or_else(missing)))
+        let item = ready!(this.poll_slice(cx));
+        match &item {
+            Ok(slice) => this.next.start += slice.bytes.len() as u64,
+            Err(_) => {
+                this.next.start = this.next.end;
+                this.via = Via::Nowhere;
+            }
+        }
+        Poll::Ready(Some(item))
+    }
+}
+
+impl BlobStream {
+    fn poll_slice(&mut self, cx: &mut Context<'_>) -> Poll<Result<Slice, ReadError>> {
+        loop {
+            match &mut self.via {
+                Via::Nowhere => return Poll::Ready(Err(ReadError::ShutDown)),
+                Via::Held(blob) => {
+                    let end = self.next.end.min(self.next.start + SLICE_MAX);
+                    let missing = || ReadError::Storage("held blob is cut short".to_owned());
+                    let slice = blob.slice(self.next.start..end).ok_or_else(missing);
+                    return Poll::Ready(slice);
+                }
+                Via::Flight { seat, engine, want } => {
+                    let look = seat.board.poll_look(seat.reader, self.next.clone(), cx);
+                    match ready!(look) {
+                        Look::Slice(slice) => return Poll::Ready(Ok(slice)),
+                        Look::Error(error) => return Poll::Ready(Err(error)),
+                        Look::Apart => {
+                            let (engine, want) = (engine.clone(), want.clone());
+                            let (range, total) = (self.next.clone(), self.total);
+                            let leaving =
+                                async move { engine.read_apart(want, range, total).await };
+                            self.via = Via::Leaving(Box::pin(leaving));
+                        }
+                    }
+                }
+                Via::Leaving(reading) => {
+                    let reader = ready!(reading.as_mut().poll(cx))?;
+                    if reader.total() != self.total {
+                        let why = "another size when asked again";
+                        return Poll::Ready(Err(SourceError::wrong(why).into()));
+                    }
+                    self.via = reader.stream(self.next.clone()).via;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for BlobStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlobStream")
+            .field("next", &self.next)
+            .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,532 @@
+//! One flight: the task that brings one blob in for all who read it now.
+//!
+//! The task owns the requests, the partial blob, the hash and the [`Transfer`] that decides; it does
+//! what the transfer says and nothing else. Readers see it only through the [`Board`].
+//! Invariants: one flight per (scope, digest); bytes reach readers through the store (or the bounded
+//! window that stands in for it); whatever ends the task, the board is closed.
+//! Deliberately not here: which source is asked for what, and when.
+
+mod board;
+mod lanes;
+mod window;
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use oci::Digest;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use board::Note;
+pub(crate) use board::{Answer, Board, Look};
+use lanes::{Lanes, Step};
+
+use crate::engine::{Counters, EngineOptions, FlightScope};
+use crate::hashing::{HashPool, Hashing};
+use crate::reader::{ReadError, WITHHELD_TAIL};
+use crate::source::{Origin, PieceSource};
+use crate::store::{BlobStore, PartialBlob, StoreError};
+use crate::transfer::{Action, Event, FetchId, Limits, Now, SourceId, Transfer};
+
+/// Readers that follow the flight are woken for so many fresh bytes...
+const WAKE: u64 = 256 << 10;
+/// ... or after this long, whatever is less. The first byte wakes at once.
+const FLUSH: Duration = Duration::from_millis(1);
+/// Steps taken in a row before other tasks of the runtime get a turn.
+const STEPS_MAX: usize = 32;
+
+/// What all flights of an engine use.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn BlobStore>,
+    pub(crate) hashes: Arc<HashPool>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) options: EngineOptions,
+    pub(crate) ending: CancellationToken,
+}
+
+/// Where a flight's bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To the store, for everybody.
+    Keep,
+    /// Past the store, for one reader that cannot be served from a full window.
+    PassBy,
+}
+
+pub(crate) struct Flight {
+    shared: Shared,
+    digest: Digest,
+    scope: FlightScope,
+    purpose: Purpose,
+    board: Arc<Board>,
+    began: Instant,
+    transfer: Transfer,
+    lanes: Lanes,
+    sources: BTreeMap<SourceId, Arc<dyn PieceSource>>,
+    partial: Option<Arc<dyn PartialBlob>>,
+    /// Bytes do not go to the store any more.
+    relaying: bool,
+    full_since: Option<Instant>,
+    hashing: Option<Hashing>,
+    /// Bytes since readers were woken.
+    fresh: u64,
+    flush_at: Option<Instant>,
+    counted_resumes: u64,
+    outcome: Option<Outcome>,
+}
+
+/// How a flight ends.
+enum Outcome {
+    Verified,
+    Ended(Option<ReadError>),
+}
+
+impl Flight {
+    pub(crate) fn new(
+        shared: Shared,
+        digest: Digest,
+        scope: FlightScope,
+        purpose: Purpose,
+        board: Arc<Board>,
+    ) -> Self {
+        let limits = Limits {
+            stall: shared.options.stall,
+            head: shared.options.head,
+            linger: shared.options.linger,
+        };
+        Self {
+            shared,
+            digest,
+            scope,
+            purpose,
+            board,
+            began: Instant::now(),
+            transfer: Transfer::new(limits),
+            lanes: Lanes::default(),
+            sources: BTreeMap::new(),
+            partial: None,
+            relaying: false,
+            full_since: None,
+            hashing: None,
+            fresh: 0,
+            flush_at: None,
+            counted_resumes: 0,
+            outcome: None,
+        }
+    }
+
+    /// Flies until the blob is verified, nobody wants it, or nobody gives it. `landed` is called
+    /// before the board closes, so that no new reader finds a flight that is over.
+    pub(crate) async fn fly(mut self, landed: impl FnOnce()) {
+        let board = self.board.clone();
+        let _closes = Closes(board.clone());
+        if self.purpose == Purpose::Keep
+            && let Some(held) = self.shared.store.open(&self.digest)
+        {
+            board.verify(Some(held));
+            landed();
+            return;
+        }
+        let _counted = InProgress::new(self.shared.counters.clone());
+        while self.outcome.is_none() {
+            self.turn().await;
+        }
+        self.lanes.clear();
+        let error = match self.outcome.take() {
+            Some(Outcome::Verified) => {
+                self.keep().await;
+                None
+            }
+            Some(Outcome::Ended(error)) => error,
+            None => None,
+        };
+        landed();
+        board.close(error);
+    }
+
+    /// Waits for the next thing to happen and sees to it.
+    async fn turn(&mut self) {
+        let deadline = self.transfer.deadline().map(|at| self.began + at);
+        let stuck = self
+            .full_since
+            .map(|since| since + self.shared.options.stall);
+        let timer = [deadline, stuck, self.flush_at].into_iter().flatten().min();
+        let ending = self.shared.ending.clone();
+        let owner = self.board.owner.clone();
+        tokio::select! {
+            biased;
+            () = ending.cancelled() => {
+                self.outcome = Some(Outcome::Ended(Some(ReadError::ShutDown)));
+                return;
+            }
+            () = owner.notified() => self.read_notes().await,
+            (fetch, step) = poll_fn(|cx| self.lanes.poll_step(cx)) => {
+                self.take_step(fetch, step).await;
+                self.take_ready_steps().await;
+            }
+            () = sleep_until(timer.unwrap_or_else(far_off)), if timer.is_some() => {
+                self.on_timer().await;
+            }
+        }
+        self.look_after_hash().await;
+        self.look_after_room().await;
+    }
+
+    /// Goes on with what has come already, without the cost of a turn for each frame.
+    async fn take_ready_steps(&mut self) {
+        for _ in 1..STEPS_MAX {
+            let hash_full = self.hashing.as_ref().is_some_and(Hashing::is_full);
+            if self.outcome.is_some() || hash_full || self.relaying {
+                return;
+            }
+            let ready = poll_fn(|cx| Poll::Ready(self.lanes.poll_step(cx))).await;
+            let Poll::Ready((fetch, step)) = ready else {
+                return;
+            };
+            self.take_step(fetch, step).await;
+        }
+        tokio::task::yield_now().await;
+    }
+
+    async fn take_step(&mut self, fetch: FetchId, step: Step) {
+        match step {
+            Step::Head { total, start } => {
+                self.decide(Event::Head {
+                    fetch,
+                    total,
+                    start,
+                })
+                .await;
+            }
+            Step::Frame { bytes, origin } => self.take_frame(fetch, bytes, origin).await,
+            Step::Failed(error) => {
+                tracing::debug!(digest = %self.digest.short(), scope = ?self.scope, %error, "fetch failed");
+                self.decide(Event::Failed { fetch, error }).await;
+            }
+        }
+    }
+
+    async fn take_frame(&mut self, fetch: FetchId, bytes: Bytes, origin: Origin) {
+        let len = bytes.len() as u64;
+        self.shared.counters.fetched(origin, len);
+        let Some(place) = self.transfer.place(fetch) else {
+            return;
+        };
+        let kept = usize::try_from(place.end - place.start)
+            .map_or(bytes.len(), |room| room.min(bytes.len()));
+        let bytes = bytes.slice(..kept);
+        let at = place.start..place.start + kept as u64;
+        let new = self.transfer.is_missing(at.clone());
+        if self.store_bytes(at.clone(), &bytes, new).await {
+            if new && let Some(hashing) = &self.hashing {
+                hashing.offer(at.start, bytes, self.relaying);
+            }
+            self.decide(Event::Bytes { fetch, len }).await;
+            self.fresh += kept as u64;
+            if self.fresh >= WAKE || self.board.is_hungry() {
+                self.wake_readers();
+            } else if self.flush_at.is_none() {
+                self.flush_at = Some(Instant::now() + FLUSH);
+            }
+        }
+        if let Some(hashing) = &self.hashing {
+            hashing.advance(self.transfer.first_gap_after(0));
+        }
+    }
+
+    /// False if the bytes have no place any more.
+    async fn store_bytes(&mut self, at: Range<u64>, bytes: &Bytes, new: bool) -> bool {
+        if !self.relaying
+            && let Some(partial) = &self.partial
+        {
+            match partial.write_at(at.start, bytes) {
+                Ok(()) => return true,
+                Err(error) => self.begin_relay(at.start, Some(&error)).await,
+            }
+        }
+        if new {
+            self.board.relay(at.start, bytes.clone());
+        }
+        self.relaying
+    }
+
+    /// Tells the transfer, does what it says, and what follows from that.
+    async fn decide(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in self.transfer.on(event, self.now()) {
+                if let Some(next) = self.act(action).await {
+                    events.push(next);
+                }
+            }
+        }
+        let resumed = self.transfer.resumed();
+        let more = resumed - std::mem::replace(&mut self.counted_resumes, resumed);
+        self.shared
+            .counters
+            .resumed
+            .fetch_add(more, Ordering::Relaxed);
+        self.start_hash();
+    }
+
+    async fn act(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Fetch {
+                fetch,
+                source,
+                range,
+            } => {
+                let source = self.sources.get(&source)?.clone();
+                tracing::debug!(digest = %self.digest.short(), source = source.name(), ?range, "fetch");
+                self.lanes.add(fetch, source, self.digest, range);
+            }
+            Action::Cancel { fetch } => self.lanes.remove(fetch),
+            Action::Begin { total } => return Some(self.begin(total).await),
+            Action::Admit { reader, how } => self.board.answer(reader, Answer::Admitted(how)),
+            Action::Refuse { reader, error } => self.board.answer(reader, Answer::Refused(error)),
+            Action::Remind { reader, at } => self.board.remind(reader, at),
+            Action::Forget { source } => {
+                self.sources.remove(&source);
+            }
+            Action::Finish { error } => {
+                self.outcome.get_or_insert(Outcome::Ended(error));
+            }
+        }
+        None
+    }
+
+    /// Takes the blob up in the store; what the store cannot take passes through memory.
+    async fn begin(&mut self, total: u64) -> Event {
+        if self.purpose == Purpose::PassBy {
+            return self.relay_all(total);
+        }
+        let (store, digest, tag) = (self.shared.store.clone(), self.digest, self.scope.tag());
+        let begun = tokio::task::spawn_blocking(move || store.begin(&digest, tag, total)).await;
+        match begun.unwrap_or_else(|error| Err(std::io::Error::other(error).into())) {
+            Ok(partial) => {
+                let present = partial.present();
+                self.partial = Some(partial.clone());
+                self.board.begin(total, Some(partial));
+                Event::Begun { present }
+            }
+            Err(error) => {
+                self.say_relay(&error);
+                self.relay_all(total)
+            }
+        }
+    }
+
+    fn relay_all(&mut self, total: u64) -> Event {
+        let from = self.transfer.relay_start();
+        self.board.begin(total, None);
+        self.board.begin_relay(from);
+        self.relaying = true;
+        Event::Relaying { from }
+    }
+
+    /// The store fails in the middle: what it has stays readable, the rest passes through memory.
+    async fn begin_relay(&mut self, from: u64, error: Option<&StoreError>) {
+        if let Some(error) = error {
+            self.say_relay(error);
+        }
+        self.relaying = true;
+        self.board.begin_relay(from);
+        Box::pin(self.decide(Event::Relaying { from })).await;
+    }
+
+    fn say_relay(&self, error: &StoreError) {
+        self.shared
+            .counters
+            .passed_through
+            .fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(digest = %self.digest.short(), scope = ?self.scope, %error,
+            "cannot store this blob, passing it through");
+    }
+
+    async fn read_notes(&mut self) {
+        for note in self.board.take_notes() {
+            let event = match note {
+                Note::Joined {
+                    reader,
+                    source,
+                    first,
+                } => {
+                    let id = SourceId(reader.0);
+                    self.sources.insert(id, source);
+                    Event::Joined {
+                        reader,
+                        source: id,
+                        first,
+                    }
+                }
+                Note::Reads {
+                    reader,
+                    brought_by,
+                    source,
+                    range,
+                } => {
+                    let id = SourceId(brought_by.0);
+                    self.sources.entry(id).or_insert(source);
+                    Event::Reads {
+                        reader,
+                        source: id,
+                        range,
+                    }
+                }
+                Note::At { reader, at } => Event::At { reader, at },
+                Note::Left(reader) => Event::Left { reader },
+            };
+            self.decide(event).await;
+        }
+    }
+
+    async fn on_timer(&mut self) {
+        let now = Instant::now();
+        if self.flush_at.is_some_and(|at| at <= now) {
+            self.wake_readers();
+        }
+        if self
+            .full_since
+            .is_some_and(|since| now >= since + self.shared.options.stall)
+        {
+            self.full_since = Some(now);
+            self.board.eject_slowest();
+        }
+        if self.transfer.deadline().is_some_and(|at| at <= self.now()) {
+            self.decide(Event::Tick).await;
+        }
+    }
+
+    fn wake_readers(&mut self) {
+        self.fresh = 0;
+        self.flush_at = None;
+        let total = self.transfer.total().unwrap_or(0);
+        let limit = total.saturating_sub(WITHHELD_TAIL);
+        let transfer = &self.transfer;
+        self.board
+            .wake(&|at| at < limit && transfer.first_gap_after(at) > at);
+    }
+
+    fn start_hash(&mut self) {
+        let Some(total) = self.transfer.total() else {
+            return;
+        };
+        let ready = self.partial.is_some() || self.relaying;
+        if self.hashing.is_some() || !ready || !self.transfer.wants_digest() {
+            return;
+        }
+        let owner = self.board.owner.clone();
+        let pool = &self.shared.hashes;
+        let hashing = pool.start(&self.digest, total, self.partial.clone(), owner);
+        hashing.advance(self.transfer.first_gap_after(0));
+        self.hashing = Some(hashing);
+    }
+
+    async fn look_after_hash(&mut self) {
+        if self.outcome.is_some() {
+            return;
+        }
+        self.outcome = match self.hashing.as_ref().and_then(Hashing::outcome) {
+            None => return,
+            Some(Ok(digest)) if digest == self.digest => Some(Outcome::Verified),
+            Some(Ok(_)) => {
+                self.drop_wrong_bytes();
+                Some(Outcome::Ended(Some(ReadError::WrongDigest)))
+            }
+            Some(Err(why)) => Some(Outcome::Ended(Some(ReadError::Storage(why)))),
+        };
+    }
+
+    fn drop_wrong_bytes(&self) {
+        self.shared
+            .counters
+            .wrong_digests
+            .fetch_add(1, Ordering::Relaxed);
+        let sources: Vec<_> = self.sources.values().map(|s| s.name().to_owned()).collect();
+        tracing::error!(digest = %self.digest, scope = ?self.scope, ?sources,
+            "bytes do not have their digest, dropped");
+        if let Some(partial) = &self.partial {
+            partial.discard();
+        }
+    }
+
+    /// Holds fetches back while the hash or the window cannot take more.
+    async fn look_after_room(&mut self) {
+        let hash_full = self.hashing.as_ref().is_some_and(Hashing::is_full);
+        let window_full = self.relaying && !self.board.relay_has_room();
+        if window_full {
+            self.full_since.get_or_insert_with(Instant::now);
+        } else {
+            self.full_since = None;
+        }
+        let next = self.transfer.first_gap_after(0);
+        let ids: Vec<FetchId> = self.lanes.ids().collect();
+        for fetch in ids {
+            let feeds_hash =
+                self.relaying || self.transfer.place(fetch).is_some_and(|p| p.start == next);
+            let paused = window_full || (hash_full && feeds_hash);
+            if self.lanes.pause(fetch, paused) {
+                self.decide(Event::Paused { fetch, paused }).await;
+            }
+        }
+    }
+
+    /// The digest fits: lets the readers go on to the end, and has the store keep the blob.
+    async fn keep(&mut self) {
+        let Some(partial) = self.partial.take().filter(|_| !self.relaying) else {
+            return self.board.verify(None);
+        };
+        self.board.verify(None);
+        let published = tokio::task::spawn_blocking(move || partial.publish()).await;
+        match published.unwrap_or_else(|error| Err(std::io::Error::other(error).into())) {
+            Ok(held) => self.board.verify(Some(held)),
+            Err(error) => {
+                tracing::error!(digest = %self.digest.short(), %error, "cannot keep a verified blob");
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        self.began.elapsed()
+    }
+}
+
+/// A timer that is never waited for.
+fn far_off() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
+/// Closes the board however the flight's task ends.
+struct Closes(Arc<Board>);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0
+            .close(Some(ReadError::Storage("the flight broke off".to_owned())));
+    }
+}
+
+/// Counts a flight while it lives.
+struct InProgress(Arc<Counters>);
+
+impl InProgress {
+    fn new(counters: Arc<Counters>) -> Self {
+        counters.flights_started.fetch_add(1, Ordering::Relaxed);
+        counters.flights_in_progress.fetch_add(1, Ordering::Relaxed);
+        Self(counters)
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        let count: &AtomicU64 = &self.0.flights_in_progress;
+        count.fetch_sub(1, Ordering::Relaxed);
+    }
+}

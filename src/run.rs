@@ -86,7 +86,10 @@ impl App {
             Role::Up | Role::Supernode => {
                 let config = supernode::Config {
                     node,
-                    advertise: settings.advertise.clone(),
+                    advertise: settings
+                        .advertise
+                        .clone()
+                        .or(settings.swarm.map(|address| address.to_string())),
                 };
                 match supernode::App::build(config) {
                     Ok(app) => Ok(Self::Supernode(app)),

@@ -3,6 +3,8 @@
 //! Every question to upstream goes through [`Front::ask`], so that each answer renews or revokes a
 //! grant exactly once, and each failure is remembered. Not here: routes, headers, bodies.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +22,6 @@ use crate::config::{Limits, Trust};
 use crate::grants::{Decision, Facts, Grants, Said, decide};
 use crate::manifests::{Failure, Resolution};
 use crate::metrics::{Metrics, UpstreamKind};
-use crate::ping::Ping;
 use crate::place::Place;
 use crate::refusal::{Kind, Refusal};
 use crate::upstream::{
@@ -60,7 +61,7 @@ pub(crate) struct Front {
     pub(crate) confirming: Coalesce<Asked, Result<Option<u64>, Refusal>>,
     refusals: Cache<Asked, (Refusal, Instant)>,
     away: Cache<Registry, Instant>,
-    pub(crate) ping: Ping,
+    me: String,
 }
 
 /// One question of one credential.
@@ -120,7 +121,6 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) trust: Trust,
     pub(crate) limits: Limits,
-    pub(crate) challenge_ping: bool,
 }
 
 impl Front {
@@ -153,14 +153,16 @@ impl Front {
             confirming: Coalesce::default(),
             refusals: Cache::new(REFUSALS_MAX),
             away: Cache::new(AWAY_MAX),
-            ping: Ping::new(parts.challenge_ping),
+            me: format!("darner-{:016x}", RandomState::new().build_hasher().finish()),
         }
     }
 
     /// Whether a request has been through this very node.
     pub(crate) fn is_own(&self, headers: &HeaderMap) -> bool {
-        let own = self.upstreams.via();
-        headers.get_all(header::VIA).iter().any(|line| line == own)
+        let lines = headers.get_all(header::VIA).iter();
+        lines
+            .filter_map(|line| line.to_str().ok())
+            .any(|line| line.contains(&self.me))
     }
 
     /// Asks upstream with the reader's credential and notes what its answer says about rights.

@@ -165,16 +165,18 @@ impl Aboard {
     /// The first stream takes over the place of the read, which keeps its own needs alive till then;
     /// the reader keeps one that reads nothing, so that the flight goes on for further streams.
     fn stream(&self, range: Range<u64>) -> Via {
-        let seat = |at| Seat::new(self.board.clone(), at);
-        let mut kept = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
-        let seat = if kept.reader == self.reader {
-            let idle = seat(self.board.sit());
-            self.reads(idle.reader, 0..0);
-            std::mem::replace(&mut *kept, idle)
-        } else {
-            seat(self.board.sit())
+        let mut seat = Seat::new(self.board.clone(), self.board.sit());
+        let first = {
+            let mut kept = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
+            let first = kept.reader == self.reader;
+            if first {
+                std::mem::swap(&mut *kept, &mut seat);
+            }
+            first.then_some(kept.reader)
         };
-        drop(kept);
+        if let Some(kept) = first {
+            self.reads(kept, 0..0);
+        }
         self.reads(seat.reader, range);
         Via::Flight {
             seat,

@@ -25,10 +25,9 @@ use crate::source::{Fault, FetchRange, SourceError};
 use crate::store::ByteSet;
 use sources::Sources;
 
-/// A demand so close behind a fetch waits for it instead of being fetched on its own.
+/// A demand so close ahead of a fetch waits for it instead of being fetched on its own; bytes that
+/// are there are read through once more for so long, and skipped by a new request beyond that.
 pub(crate) const NEAR: u64 = 256 << 10;
-/// A present run at least so long is skipped by a new request; a shorter one is read through.
-const SKIP: u64 = 512 << 10;
 /// First bound of a fetch for a reader that asked by range; each next one is twice as long, so that
 /// a client that abandons its open range early (containerd's chunks) costs little.
 const SPAN_FIRST: u64 = 8 << 20;

@@ -1,12 +1,13 @@
 //! The plan: every demand lies shortly before a running fetch or gets one; every running fetch serves
 //! a demand.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::sources::Choice;
 use super::{
-    AHEAD, Action, FETCHES_MAX, Fetch, FetchId, How, NEAR, Now, ReadError, Reader, ReaderId, SKIP,
+    AHEAD, Action, FETCHES_MAX, Fetch, FetchId, How, NEAR, Now, ReadError, Reader, ReaderId,
     SPAN_FIRST, SourceId, Transfer,
 };
 use crate::source::FetchRange;
@@ -33,7 +34,6 @@ impl Transfer {
         if self.readers.is_empty() && !self.fill && !self.is_whole() {
             return self.finish(None);
         }
-        self.settle_fetches();
         let mut needed = BTreeSet::new();
         let (mut stuck, mut waits) = (false, false);
         for demand in self.demands() {
@@ -112,31 +112,6 @@ impl Transfer {
         }
     }
 
-    /// Ends fetches that are done or that have run into bytes that are there.
-    fn settle_fetches(&mut self) {
-        let ids: Vec<_> = self.fetches.keys().copied().collect();
-        for id in ids {
-            let Some(fetch) = self.fetches.get(&id).filter(|f| f.head) else {
-                continue;
-            };
-            let (at, end) = (fetch.at, fetch.end);
-            let run_end = self.present.first_gap_after(at);
-            let skips = run_end - at >= SKIP && self.sources.any_ranged();
-            if at >= end || run_end >= end || skips {
-                self.cancel(id);
-                continue;
-            }
-            // It reads through to `run_end`; a shorter fetch that begins there is not needed.
-            let overtaken = |(other, f): (&FetchId, &Fetch)| {
-                (*other != id && (at..=run_end).contains(&f.at) && f.end <= end).then_some(*other)
-            };
-            let overtaken: Vec<_> = self.fetches.iter().filter_map(overtaken).collect();
-            for other in overtaken {
-                self.cancel(other);
-            }
-        }
-    }
-
     /// The fill's demand first, then the readers' by age.
     fn demands(&self) -> Vec<Demand> {
         let end = self.total.unwrap_or(u64::MAX);
@@ -184,7 +159,8 @@ impl Transfer {
         (at < span.end).then_some((from, at..span.end))
     }
 
-    /// The running fetch that will bring `at` soon.
+    /// The running fetch that will bring `at` soon. A fetch that has run into a longer run of bytes
+    /// that are there covers nothing beyond it, and so ends; a shorter run is read through.
     fn covering(&self, at: u64) -> Option<FetchId> {
         let near = if self.sources.any_ranged() {
             NEAR
@@ -193,7 +169,9 @@ impl Transfer {
         };
         let covers = |f: &&Fetch| f.at <= at && at < f.end && at - f.at <= near;
         let running = self.fetches.iter().filter(|(_, f)| covers(f));
-        running.max_by_key(|(_, f)| f.at).map(|(&id, _)| id)
+        running
+            .max_by_key(|(id, f)| (f.at, f.head, Reverse(*id)))
+            .map(|(&id, _)| id)
     }
 
     fn start(&mut self, demand: &Demand, now: Now) -> Result<FetchId, Choice> {
@@ -252,7 +230,7 @@ impl Transfer {
         };
         let mut end = demand.end.min(demand.at.saturating_add(span));
         if let Some(run) = self.present.iter().find(|run| run.start > demand.at)
-            && run.end - run.start >= SKIP
+            && run.end - run.start > NEAR
         {
             end = end.min(run.start);
         }

@@ -83,13 +83,13 @@ impl Digest {
 
     /// The lower-case hex part, without the algorithm.
     pub fn hex(&self) -> String {
-        use fmt::Write as _;
-        self.as_bytes()
-            .iter()
-            .fold(String::with_capacity(128), |mut out, byte| {
-                write!(out, "{byte:02x}").expect("writing to a String cannot fail");
-                out
-            })
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut out = String::with_capacity(self.algorithm.len_bytes() * 2);
+        for byte in self.as_bytes() {
+            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            out.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+        out
     }
 
     /// First twelve hex digits, for logs.

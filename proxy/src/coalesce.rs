@@ -42,7 +42,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Coalesce<K, V> {
                 Join::Follow(others) => others,
             };
             let answered = others.wait_for(Option::is_some).await;
-            if let Ok(Some(value)) = answered.as_deref().map(Clone::clone) {
+            if let Ok(Some(value)) = answered.as_deref().cloned() {
                 return value;
             }
         }

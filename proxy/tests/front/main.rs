@@ -1,5 +1,8 @@
 //! The front door from outside: a real node, a small registry behind it, plain HTTP on both sides.
 
+// Helpers outside of test functions may fail loudly too.
+#![allow(clippy::unwrap_used)]
+
 mod image;
 mod node;
 mod origin;

@@ -286,3 +286,23 @@ async fn the_admin_port_says_what_happened() {
     assert_eq!(status.about.listen, [node.addr]);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_shutdown_lets_a_body_end() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start().await);
+    let image = Image::new("library/app", 3, 2_000_000);
+    image.push(&origin, "v1");
+    let layer = &image.layers[0];
+    let held = (Digest::sha256(layer), 1_000_000);
+    origin.content().held_at.extend([held]);
+    let node = Node::start(config(folder.path(), &[("docker.io", &origin)]));
+    let (addr, response) = (node.addr, node.open(&image.blob_path(layer), &[]).await);
+    let stopped = tokio::spawn(node.stop());
+    while tokio::net::TcpStream::connect(addr).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    origin.open_gate();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(body == *layer);
+    stopped.await.unwrap();
+}

@@ -168,3 +168,79 @@ async fn credentials_reach_upstream_only_after_anonymous_access_failed() {
     assert!(!asked.iter().any(sent));
     node.stop().await;
 }
+
+#[tokio::test]
+async fn many_unproven_readers_of_a_held_blob_cost_one_question() {
+    let private = Private::new().await;
+    let mut config = private.config();
+    config.trust.grant = Duration::ZERO;
+    let node = Node::start(config);
+    private.read_all(&node).await;
+    let blob = private.image.blob_path(&private.image.layers[0]);
+    let before = private.origin.count(&Method::HEAD, &blob);
+    let reads = (0..32).map(|_| get_as(&node, &blob, ALICE));
+    for reply in futures_util::future::join_all(reads).await {
+        assert!(reply.body == private.image.layers[0]);
+    }
+    let asked = private.origin.count(&Method::HEAD, &blob) - before;
+    assert!((1..=8).contains(&asked), "{asked} questions");
+    assert_eq!(private.origin.count(&Method::GET, &blob), 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_flight_of_one_reader_is_not_for_another_without_the_right() {
+    let private = Private::new().await;
+    let layer = private.image.layers[0].clone();
+    let held = (oci::Digest::sha256(&layer), 50_000);
+    private.origin.content().held_at.extend([held]);
+    let node = Node::start(private.config());
+    let blob = private.image.blob_path(&layer);
+    let authorization = format!("Basic {ALICE}");
+    let headers = [("authorization", authorization.as_str())];
+    let alice = node.open(&blob, &headers).await;
+    assert_eq!(alice.status(), StatusCode::OK);
+    for account in ["", "bWFsbG9yeTp4"] {
+        let reply = match account {
+            "" => node.get(&blob).await,
+            account => get_as(&node, &blob, account).await,
+        };
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{account}");
+    }
+    private.origin.open_gate();
+    let body = http_body_util::BodyExt::collect(alice.into_body()).await;
+    assert!(body.unwrap().to_bytes() == layer);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_own_account_reads_its_patterns_for_everybody_and_nothing_else() {
+    let private = Private::new().await;
+    let other = Image::new("team/secret", 700, 1000);
+    other.push(&private.origin, "v1");
+    let account = ("team/secret".to_owned(), ALICE.to_owned());
+    private.origin.content().private.extend([account]);
+    let mut config = private.config();
+    config.registries.registries[0].accounts = vec![proxy::upstream::AccountConfig {
+        repositories: vec!["corp/*".to_owned()],
+        username: Some("alice".to_owned()),
+        password: Some(proxy::upstream::Secret::new("s")),
+        ..Default::default()
+    }];
+    let node = Node::start(config);
+    for path in private.paths() {
+        assert_eq!(node.get(&path).await.status, StatusCode::OK, "{path}");
+    }
+    let reply = node.get(&other.manifest_path("v1")).await;
+    assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+    // It made nothing public: with upstream away only the grant counts, and that ends.
+    node.stop().await;
+    let mut config = private.config();
+    config.trust.grant = Duration::ZERO;
+    let node = Node::start(config);
+    private.origin.stop().await;
+    for path in private.paths() {
+        assert!(!node.get(&path).await.status.is_success(), "{path}");
+    }
+    node.stop().await;
+}

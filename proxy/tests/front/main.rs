@@ -7,6 +7,7 @@ mod image;
 mod node;
 mod origin;
 
+mod manifests;
 mod offline;
 mod pull;
 mod ranges;

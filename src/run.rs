@@ -86,10 +86,7 @@ impl App {
             Role::Up | Role::Supernode => {
                 let config = supernode::Config {
                     node,
-                    advertise: settings
-                        .advertise
-                        .clone()
-                        .or(settings.swarm.map(|address| address.to_string())),
+                    advertise: settings.advertise.clone(),
                 };
                 match supernode::App::build(config) {
                     Ok(app) => Ok(Self::Supernode(app)),

@@ -168,7 +168,10 @@ fn undo(data_dir: &Path, client: Option<Client>) -> Result<(), Failure> {
                 Undone::Restored(path) => say(format!("restored {}", path.display())),
                 Undone::Removed(path) => say(format!("removed {}", path.display())),
                 Undone::Untouched(path) => say(format!("already as before {}", path.display())),
-                Undone::Changed(path, backup) => left.push((path, backup)),
+                Undone::Changed(path, backup) => {
+                    say(format!("left alone {}", path.display()));
+                    left.push((path, backup));
+                }
             }
         }
         say(format!("next: {}", after_undo(client)));

@@ -171,6 +171,7 @@ impl App {
             metrics,
             trust: config.trust,
             limits: config.limits,
+            challenge_ping: config.challenge_ping,
         });
         Ok(Self {
             config,

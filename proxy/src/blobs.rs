@@ -202,32 +202,26 @@ impl Read<'_> {
     }
 
     async fn ask_head(&self) -> Result<Option<u64>, Refusal> {
-        let what = || What::Blob(*self.digest);
         let held = self.front.engine.held(self.digest).is_some();
         let within = if held && self.may(Said::Away) {
             self.front.limits.revalidation
         } else {
             self.front.limits.head
         };
-        let head = Question::head(what());
-        let answer = match self.front.ask(self.reader, head, within).await {
-            Ok(answer) => Ok(length_of(&answer)),
-            // Some registries have no HEAD for blobs (public ECR says 403).
-            Err(UpstreamError::Denied { .. })
-            | Err(UpstreamError::Status(StatusCode::METHOD_NOT_ALLOWED)) => {
-                let one = Question {
-                    range: Some(FetchRange::Span(0..1)),
-                    ..Question::get(what())
-                };
-                let answer = self.front.ask(self.reader, one, within).await;
-                answer.map(|answer| total_of(&answer))
-            }
-            Err(error) => Err(error),
-        };
+        let head = Question::head(What::Blob(*self.digest));
+        let mut answer = self.front.ask(self.reader, head, within).await;
+        if matches!(answer, Err(UpstreamError::Denied { .. })) {
+            // Some registries deny HEAD of a blob to those who may GET it.
+            let first_byte = Question {
+                range: Some(FetchRange::Span(0..1)),
+                ..Question::get(What::Blob(*self.digest))
+            };
+            answer = self.front.ask(self.reader, first_byte, within).await;
+        }
         match answer {
-            Ok(size) => {
+            Ok(answer) => {
                 self.belongs();
-                Ok(size)
+                Ok(size_of(&answer))
             }
             Err(error) => {
                 let refusal = self.front.told(self.reader, Kind::Blob, &error);
@@ -277,17 +271,14 @@ impl Read<'_> {
     }
 }
 
-fn length_of(answer: &Answer) -> Option<u64> {
-    let length = answer.headers.get(header::CONTENT_LENGTH)?;
-    length.to_str().ok()?.parse().ok()
-}
-
-/// The whole blob's size from the answer to a request for its first byte.
-fn total_of(answer: &Answer) -> Option<u64> {
-    let range = answer.headers.get(header::CONTENT_RANGE);
-    match range.and_then(|range| ContentRange::parse(range.to_str().ok()?)) {
-        Some(ContentRange::Part { total, .. }) => total,
-        Some(ContentRange::Unsatisfied { total }) => Some(total),
-        None => length_of(answer),
+/// The whole blob's size.
+fn size_of(answer: &Answer) -> Option<u64> {
+    let text = |name| answer.headers.get(name)?.to_str().ok();
+    if answer.status == StatusCode::PARTIAL_CONTENT {
+        return match ContentRange::parse(text(header::CONTENT_RANGE)?)? {
+            ContentRange::Part { total, .. } => total,
+            ContentRange::Unsatisfied { total } => Some(total),
+        };
     }
+    text(header::CONTENT_LENGTH)?.parse().ok()
 }

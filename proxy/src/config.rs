@@ -35,9 +35,9 @@ pub struct Config {
     pub drain: Duration,
     /// Bounds that keep one client, or one upstream, from taking everything.
     pub limits: Limits,
-    /// Registries whose challenge is put on the ping, for dockerd's and podman's private images:
-    /// those clients take a challenge from the ping alone (and then send credentials, if any, with
-    /// each request). Every pull through this port then needs upstream's token server.
+    /// Whether the ping repeats Docker Hub's challenge. dockerd and podman take a challenge from
+    /// there alone, so their pulls of private images with the client's own account need it; then
+    /// every such client asks Docker Hub's token server before each pull.
     pub challenge_ping: bool,
 }
 

@@ -3,8 +3,6 @@
 //! Every question to upstream goes through [`Front::ask`], so that each answer renews or revokes a
 //! grant exactly once, and each failure is remembered. Not here: routes, headers, bodies.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +20,7 @@ use crate::config::{Limits, Trust};
 use crate::grants::{Decision, Facts, Grants, Said, decide};
 use crate::manifests::{Failure, Resolution};
 use crate::metrics::{Metrics, UpstreamKind};
+use crate::ping::Ping;
 use crate::place::Place;
 use crate::refusal::{Kind, Refusal};
 use crate::upstream::{
@@ -61,7 +60,7 @@ pub(crate) struct Front {
     pub(crate) confirming: Coalesce<Asked, Result<Option<u64>, Refusal>>,
     refusals: Cache<Asked, (Refusal, Instant)>,
     away: Cache<Registry, Instant>,
-    me: String,
+    pub(crate) ping: Ping,
 }
 
 /// One question of one credential.
@@ -121,6 +120,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) trust: Trust,
     pub(crate) limits: Limits,
+    pub(crate) challenge_ping: bool,
 }
 
 impl Front {
@@ -153,16 +153,14 @@ impl Front {
             confirming: Coalesce::default(),
             refusals: Cache::new(REFUSALS_MAX),
             away: Cache::new(AWAY_MAX),
-            me: format!("darner-{:016x}", RandomState::new().build_hasher().finish()),
+            ping: Ping::new(parts.challenge_ping),
         }
     }
 
     /// Whether a request has been through this very node.
     pub(crate) fn is_own(&self, headers: &HeaderMap) -> bool {
-        let lines = headers.get_all(header::VIA).iter();
-        lines
-            .filter_map(|line| line.to_str().ok())
-            .any(|line| line.contains(&self.me))
+        let own = self.upstreams.via();
+        headers.get_all(header::VIA).iter().any(|line| line == own)
     }
 
     /// Asks upstream with the reader's credential and notes what its answer says about rights.

@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use oci::Registry;
 use oci::route::{Access, Route, Target, parse};
 
 use crate::accept::AcceptClass;
-use crate::access::{Answered, Body, Line};
+use crate::access::{Answered, Line};
 use crate::blobs;
 use crate::front::{Front, Reader};
 use crate::http::{ConnInfo, ResponseBody};
@@ -75,7 +74,13 @@ async fn dispatch(front: &Front, asked: &Asked, target: Target) -> Result<Answer
     let head = asked.method == Method::HEAD;
     let reader = |repository| asked.reader(front, &target, repository);
     match target.route.clone() {
-        Route::Ping => Ok(ping(head)),
+        Route::Ping => {
+            // Whoever names a registry here is a client that asks for no challenge.
+            let hub = target.registry.is_none().then(Registry::docker_hub);
+            let upstream = hub.and_then(|hub| front.upstreams.get(&hub));
+            let ping = &front.ping;
+            ping.answer(upstream.as_deref(), &asked.headers, head).await
+        }
         Route::Manifest {
             repository,
             reference,
@@ -100,22 +105,6 @@ async fn dispatch(front: &Front, asked: &Asked, target: Target) -> Result<Answer
         }
         Route::Upload { .. } => Err(Refusal::method()),
         Route::Catalog => Err(Refusal::unsupported()),
-    }
-}
-
-fn ping(head: bool) -> Answered {
-    let body = Bytes::from_static(b"{}");
-    let mut headers = HeaderMap::new();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    Answered {
-        status: StatusCode::OK,
-        headers,
-        body: Body::of(body, head),
-        source: None,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod http;
 mod lists;
 mod manifests;
 pub mod metrics;
+mod ping;
 pub mod place;
 mod refusal;
 pub mod upstream;

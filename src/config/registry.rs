@@ -36,11 +36,11 @@ impl RegistryEntry {
     /// `NAME=URL[,URL...]`.
     pub(crate) fn parse(text: &str, place: &Place) -> Result<Self, Failure> {
         let Some((name, urls)) = text.split_once('=') else {
-            return Err(
-                Failure::usage(format!("{place}: `{text}` is not NAME=URL[,URL...]")).hint(
-                    "for example docker.io=https://mirror.example,https://registry-1.docker.io",
-                ),
-            );
+            return Err(Failure::usage(format!(
+                "{place}: `{}` is not NAME=URL[,URL...]",
+                shown(text)
+            ))
+            .hint("for example docker.io=https://mirror.example,https://registry-1.docker.io"));
         };
         let name = parse_name(name.trim(), place)?;
         let mut endpoints = Vec::new();
@@ -60,7 +60,7 @@ impl RegistryEntry {
 /// A registry's name as clients write it.
 pub(crate) fn parse_name(name: &str, place: &Place) -> Result<Registry, Failure> {
     name.parse().map_err(|_| {
-        Failure::usage(format!("{place}: `{name}` is not a registry's name")).hint(
+        Failure::usage(format!("{place}: `{}` is not a registry's name", shown(name))).hint(
             "a registry is `host` or `host:port` as in image names: docker.io, quay.io, registry.lan:5000",
         )
     })
@@ -69,7 +69,7 @@ pub(crate) fn parse_name(name: &str, place: &Place) -> Result<Registry, Failure>
 /// `http[s]://host[:port][/path]`, nothing else; the path prefixes the repositories.
 pub(crate) fn check_endpoint(url: &str, place: &Place) -> Result<(), Failure> {
     let wrong = |why: &str| {
-        Failure::usage(format!("{place}: `{url}` {why}"))
+        Failure::usage(format!("{place}: `{}` {why}", shown(url)))
             .hint("an endpoint is http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]")
     };
     let uri: http::Uri = url.parse().map_err(|_| wrong("is not a URL"))?;
@@ -88,6 +88,14 @@ pub(crate) fn check_endpoint(url: &str, place: &Place) -> Result<(), Failure> {
         return Err(wrong("carries a query or a fragment"));
     }
     Ok(())
+}
+
+/// A text without what stands before an `@`: it may be a password.
+fn shown(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((_, after)) => format!("...@{after}"),
+        None => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -122,7 +130,7 @@ mod tests {
             "docker.io=",
             "docker.io=ftp://a",
             "docker.io=a.example",
-            "docker.io=https://user:pass@a.example",
+            "docker.io=https://user:hunter2@a.example",
             "docker.io=https://a.example?x=1",
             "docker.io=https://a.example#x",
             "do cker=https://a.example",
@@ -130,6 +138,7 @@ mod tests {
             let failure = RegistryEntry::parse(text, &PLACE).unwrap_err();
             assert_eq!(failure.code(), 2, "{text}");
             assert!(failure.to_string().contains("--registry"), "{failure}");
+            assert!(!failure.to_string().contains("hunter2"), "{failure}");
         }
     }
 }

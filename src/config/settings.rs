@@ -245,6 +245,11 @@ fn size(entry: &Entry) -> Result<u64, Failure> {
 
 fn min_free(entry: &Entry) -> Result<MinFree, Failure> {
     let text = single(entry)?;
+    if text.parse::<u64>().is_ok_and(|number| number <= 100) {
+        // Taken as bytes it would switch the floor off without a word.
+        return Err(wrong(entry, text, "a share of the disk or a size")
+            .hint(format!("did you mean {text}%?")));
+    }
     parse_percent(text)
         .map(MinFree::Percent)
         .or_else(|| parse_size(text).map(MinFree::Bytes))

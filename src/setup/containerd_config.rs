@@ -180,28 +180,47 @@ impl CriConfig {
         }
         if let Some(section) = &self.wrong_section {
             traps.push(Trap::new(
-                format!("{path} is of version {} and sets [plugins.\"{section}\".registry], which that version ignores: pulls go past the node without a word", self.version),
-                format!("{}, and restart containerd", self.section(version)),
+                format!(
+                    "{path} is of version {} and sets [plugins.\"{section}\".registry], which that version ignores: pulls go past the node without a word",
+                    self.version
+                ),
+                self.lines("put this into it", version),
             ));
         }
         match &self.config_path {
             None if self.mirrors => traps.push(Trap::new(
-                format!("{path} has registry mirrors tables and no config_path: hosts.toml files are not read, and config_path beside mirrors keeps containerd from starting"),
-                format!("replace the mirrors tables: {}, and restart containerd", self.section(version)),
+                format!(
+                    "{path} has registry mirrors tables and no config_path: hosts.toml files are not read, and config_path beside mirrors keeps containerd from starting"
+                ),
+                self.lines("put this in the place of the mirrors tables", version),
             )),
-            None => traps.push(Trap::new(
-                format!("{}: kubelet's and crictl's pulls go past the node without a word", self.unset(file, version)),
-                format!("{}, and restart containerd, which reads this file only when it starts", self.section(version)),
-            )),
+            None if self.wrong_section.is_some() => {}
+            None => {
+                let how = if self.exists { "put this into it" } else { "write it" };
+                traps.push(Trap::new(
+                    format!(
+                        "{}: kubelet's and crictl's pulls go past the node without a word",
+                        self.unset(file, version)
+                    ),
+                    self.lines(how, version),
+                ));
+            }
             Some(_) if self.mirrors => traps.push(Trap::new(
-                format!("{path} has registry mirrors tables beside config_path: containerd's CRI plugin does not start with both"),
+                format!(
+                    "{path} has registry mirrors tables beside config_path: containerd's CRI plugin does not start with both"
+                ),
                 "remove the mirrors tables and restart containerd",
             )),
             Some(_) if !self.configs_tls.is_empty() => traps.push(Trap::new(
-                format!("{path} has configs tls for {} beside config_path: containerd 1.x does not start with both", self.configs_tls.join(", ")),
+                format!(
+                    "{path} has configs tls for {} beside config_path: containerd 1.x does not start with both",
+                    self.configs_tls.join(", ")
+                ),
                 "move ca, client or skip_verify into the hosts.toml of that registry and restart containerd",
             )),
-            Some(list) if list.contains(':') => traps.extend(self.list_trap(list, &path.to_string(), version)),
+            Some(list) if list.contains(':') => {
+                traps.extend(self.list_trap(list, &path.to_string(), version));
+            }
             Some(_) => {}
         }
         traps
@@ -241,26 +260,26 @@ impl CriConfig {
         }
     }
 
-    /// The lines that set the folder, for this version of file and containerd.
-    fn section(&self, version: Option<(u32, u32)>) -> String {
-        let folder = self.folder();
-        let two =
-            format!("[plugins.\"io.containerd.grpc.v1.cri\".registry] config_path = \"{folder}\"");
-        let three = format!(
-            "[plugins.\"io.containerd.cri.v1.images\".registry] config_path = \"{folder}\""
-        );
-        match (self.exists, self.version, version) {
-            (true, ..=1, _) => {
-                format!("put [plugins.cri.registry] config_path = \"{folder}\" into it")
-            }
-            (true, 2, _) => format!("put {two} into it"),
-            (true, _, _) => format!("put {three} into it"),
-            (false, _, Some((..=1, _))) => format!("write one: version = 2, {two}"),
-            (false, _, Some(_)) => format!("write one: version = 3, {three}"),
-            (false, _, None) => {
-                format!("write one: version = 2, {two} (containerd 2.x: version = 3, {three})")
-            }
-        }
+    /// How to set the folder, for this version of file and containerd.
+    fn lines(&self, how: &str, version: Option<(u32, u32)>) -> String {
+        let of_file = match (self.exists, version) {
+            (true, _) => self.version,
+            (false, Some((2.., _))) => 3,
+            (false, _) => 2,
+        };
+        let section = match of_file {
+            ..=1 => "cri",
+            2 => "\"io.containerd.grpc.v1.cri\"",
+            _ => "\"io.containerd.cri.v1.images\"",
+        };
+        let head = match self.exists {
+            true => String::new(),
+            false => format!("      version = {of_file}\n"),
+        };
+        format!(
+            "{how} and restart containerd, which reads that file only when it starts:\n{head}      [plugins.{section}.registry]\n        config_path = \"{}\"",
+            self.folder()
+        )
     }
 }
 

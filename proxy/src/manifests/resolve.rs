@@ -108,15 +108,10 @@ impl Asking<'_> {
         if head || self.held().await {
             let what = What::Manifest(self.reference.clone());
             let question = Question::head(what);
-            match self.front.ask(self.reader, question, within).await {
-                Ok(answer) => {
-                    if let Some(found) = self.head_says(&answer.headers)? {
-                        return Ok(found);
-                    }
-                }
-                // A registry that cannot be asked by HEAD.
-                Err(UpstreamError::Status(StatusCode::METHOD_NOT_ALLOWED)) => {}
-                Err(error) => return Err(Failure::upstream(error)),
+            let answer = self.front.ask(self.reader, question, within).await;
+            let answer = answer.map_err(Failure::upstream)?;
+            if let Some(found) = self.head_says(&answer.headers)? {
+                return Ok(found);
             }
         }
         read::fetch(self.front, self.reader, self.reference, within).await

@@ -132,6 +132,15 @@ impl Upstream {
         self.ask_avoiding(&ask, Avoid::default()).await
     }
 
+    /// The challenge at `/v2/` of the endpoint that takes credentials; nothing if it has none or
+    /// cannot be asked.
+    pub async fn challenge(&self) -> Vec<HeaderValue> {
+        match self.sites.last() {
+            Some(site) => site.challenge_of_ping().await,
+            None => Vec::new(),
+        }
+    }
+
     /// A blob's bytes for a transfer, with this reader's rights.
     pub fn blob_source(
         self: &Arc<Self>,

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use oci::Registry;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Command;
 
 use super::account::AccountError;
 use super::credential::Secret;
@@ -85,12 +86,18 @@ pub(super) async fn login(path: &Path, registry: &Registry) -> Result<Login, Acc
 
 /// Asks `docker-credential-<helper> get`.
 pub(super) async fn ask_helper(helper: &str, registry: &Registry) -> Result<Login, AccountError> {
-    let failed = |why: String| AccountError::Helper {
-        helper: helper.to_owned(),
-        why,
-    };
+    let command = Command::new(format!("docker-credential-{helper}"));
+    run_helper(command, registry)
+        .await
+        .map_err(|why| AccountError::Helper {
+            helper: helper.to_owned(),
+            why,
+        })
+}
+
+async fn run_helper(mut command: Command, registry: &Registry) -> Result<Login, String> {
     let run = async {
-        let mut child = tokio::process::Command::new(format!("docker-credential-{helper}"))
+        let mut child = command
             .arg("get")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -98,7 +105,8 @@ pub(super) async fn ask_helper(helper: &str, registry: &Registry) -> Result<Logi
             .kill_on_drop(true)
             .spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(server_key(registry).as_bytes()).await?;
+            // One that knows the registry without being told may have closed it: its answer counts.
+            drop(stdin.write_all(server_key(registry).as_bytes()).await);
         }
         let mut answer = Vec::new();
         if let Some(stdout) = child.stdout.take() {
@@ -108,13 +116,13 @@ pub(super) async fn ask_helper(helper: &str, registry: &Registry) -> Result<Logi
     };
     let (status, answer) = tokio::time::timeout(HELPER_DEADLINE, run)
         .await
-        .map_err(|_| failed("no answer in time".into()))?
-        .map_err(|e| failed(e.to_string()))?;
+        .map_err(|_| "no answer in time".to_owned())?
+        .map_err(|e| e.to_string())?;
     if !status.success() {
-        return Err(failed(format!("it failed ({status}) for {registry}")));
+        return Err(format!("it failed ({status}) for {registry}"));
     }
     let answer: HelperAnswer =
-        serde_json::from_slice(&answer).map_err(|_| failed("its answer is not JSON".into()))?;
+        serde_json::from_slice(&answer).map_err(|_| "its answer is not JSON".to_owned())?;
     Ok(if answer.username == "<token>" {
         Login::Refresh(answer.secret)
     } else {
@@ -223,6 +231,30 @@ mod tests {
         assert_eq!(other, Login::Refresh(Secret::new("refresh")));
         let missing = login(&path, &"x.example".parse().unwrap()).await;
         assert!(matches!(missing, Err(AccountError::Missing { .. })));
+    }
+
+    #[tokio::test]
+    async fn helpers() {
+        // The helper is told docker's name of Docker Hub, and gives it back as the user.
+        let script = |text: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", text, "helper"]);
+            command
+        };
+        let echo = r#"read key; printf '{"Username":"%s of %s","Secret":"s"}' "$1" "$key""#;
+        let login = run_helper(script(echo), &Registry::docker_hub()).await;
+        let expected = Login::Password {
+            username: format!("get of {HUB_KEY}"),
+            password: Secret::new("s"),
+        };
+        assert_eq!(login, Ok(expected));
+        let token = r#"printf '{"Username":"<token>","Secret":"r"}'"#;
+        let login = run_helper(script(token), &Registry::docker_hub()).await;
+        assert_eq!(login, Ok(Login::Refresh(Secret::new("r"))));
+        for bad in ["echo secret; exit 1", "echo secret"] {
+            let why = run_helper(script(bad), &Registry::docker_hub()).await;
+            assert!(!why.unwrap_err().contains("secret"));
+        }
     }
 
     #[test]

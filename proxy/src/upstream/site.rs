@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, VIA};
 use http::{HeaderValue, Method, StatusCode};
 use oci::Repository;
 use oci::client::{Client, ClientError, Endpoint, Redirects, Request, Response};
@@ -44,6 +44,7 @@ pub(super) struct SiteOptions {
     pub(super) realms: Arc<Realms>,
     pub(super) lends_credentials: bool,
     pub(super) blob_head: bool,
+    pub(super) via: HeaderValue,
 }
 
 /// One endpoint with what was learnt about it.
@@ -53,6 +54,7 @@ pub(super) struct Site {
     client: Arc<Client>,
     lends_credentials: bool,
     blob_head: bool,
+    via: HeaderValue,
     auth: Auth,
     gate: Gate,
     /// Repositories that nobody's rights could not read, and since when.
@@ -90,6 +92,7 @@ impl Site {
             realms,
             lends_credentials,
             blob_head,
+            via,
         } = options;
         Self {
             auth: Auth::new(Tokens::new(client.clone(), endpoint.clone(), realms)),
@@ -100,6 +103,7 @@ impl Site {
             client,
             lends_credentials,
             blob_head,
+            via,
         }
     }
 
@@ -301,7 +305,7 @@ impl Site {
     }
 
     /// Some registries (GCR) challenge at `/v2/` only.
-    async fn challenge_of_ping(&self) -> Vec<HeaderValue> {
+    pub(super) async fn challenge_of_ping(&self) -> Vec<HeaderValue> {
         let Ok(url) = self.endpoint.url("/v2/") else {
             return Vec::new();
         };
@@ -328,6 +332,7 @@ impl Site {
         authorization: Option<HeaderValue>,
     ) -> Result<Response, ClientError> {
         let mut headers = request::headers(ask);
+        headers.insert(VIA, self.via.clone());
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, value);
         }

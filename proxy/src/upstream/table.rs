@@ -4,8 +4,10 @@
 //! pattern entries are made when first asked for, a bounded number of them.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
+use http::HeaderValue;
 use oci::Registry;
 use oci::client::{Client, ClientConfig, Endpoint, EndpointOptions, HostPort};
 use quick_cache::sync::Cache;
@@ -32,6 +34,7 @@ pub struct Upstreams {
     public: bool,
     fixed: HashMap<Registry, Arc<Upstream>>,
     from_patterns: Cache<Registry, Arc<Upstream>>,
+    via: HeaderValue,
 }
 
 impl Upstreams {
@@ -52,6 +55,7 @@ impl Upstreams {
             public: config.public,
             fixed: HashMap::new(),
             from_patterns: Cache::new(PATTERN_UPSTREAMS_MAX),
+            via: via(),
         };
         for entry in &config.registries {
             let registry: Registry = entry
@@ -86,6 +90,11 @@ impl Upstreams {
                 None
             }
         }
+    }
+
+    /// The `Via` line of every request to a registry: one that comes back with it has been here.
+    pub fn via(&self) -> &HeaderValue {
+        &self.via
     }
 
     /// The registry that a host means, if it is in the table.
@@ -135,6 +144,7 @@ impl Upstreams {
                 realms: realms.clone(),
                 lends_credentials: index == last || endpoint.trusted,
                 blob_head: built_in.is_none_or(|w| w.blob_head),
+                via: self.via.clone(),
             }));
         }
         let accounts = entry
@@ -183,6 +193,13 @@ impl Upstreams {
                 source,
             })
     }
+}
+
+/// A name that no other node has (RFC 9110, 7.6.3: a pseudonym).
+fn via() -> HeaderValue {
+    let name = RandomState::new().hash_one("the name of a node");
+    let line = HeaderValue::try_from(format!("1.1 darner-{name:016x}"));
+    line.expect("hex digits are a header value")
 }
 
 fn host_ports(registry: &Registry, texts: &[String]) -> Result<Vec<HostPort>, UpstreamConfigError> {

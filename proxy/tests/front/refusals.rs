@@ -146,3 +146,47 @@ async fn a_node_that_cannot_start_says_why() {
     assert!(matches!(error, BuildError::DataDir { .. }), "{error}");
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_node_that_is_its_own_upstream_says_so() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start().await);
+    let image = Image::new("library/app", 1, 10);
+    image.push(&origin, "v1");
+    let node = Node::start(config(folder.path(), &[("docker.io", &origin)]));
+    let path = image.manifest_path("v1");
+    assert_eq!(node.get(&path).await.status, StatusCode::OK);
+    let via = origin.asked()[0].headers["via"].clone();
+    let headers = [("via", via.to_str().unwrap())];
+    let reply = node.ask(Method::GET, &path, &headers).await;
+    assert_eq!(reply.status, StatusCode::LOOP_DETECTED);
+    let headers = [("via", "1.1 somebody-else")];
+    let reply = node.ask(Method::GET, &path, &headers).await;
+    assert_eq!(reply.status, StatusCode::OK);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_ping_challenges_only_if_told_to() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start().await);
+    {
+        let mut content = origin.content();
+        content.fail = Some(StatusCode::UNAUTHORIZED);
+        let challenge = "Bearer realm=\"http://127.0.0.1:1/token\",service=\"x\"";
+        let line = challenge.parse().unwrap();
+        content.headers.insert("www-authenticate", line);
+    }
+    let mut config = config(folder.path(), &[("docker.io", &origin)]);
+    config.challenge_ping = true;
+    let node = Node::start(config);
+    for _ in 0..2 {
+        let reply = node.get("/v2/").await;
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+        let challenge = "Bearer realm=\"http://127.0.0.1:1/token\",service=\"x\"";
+        assert_eq!(reply.header("www-authenticate"), challenge);
+    }
+    assert_eq!(origin.asked().len(), 1);
+    let headers = [("authorization", "Bearer x")];
+    let reply = node.ask(Method::GET, "/v2/", &headers).await;
+    assert_eq!(reply.status, StatusCode::OK);
+    node.stop().await;
+}

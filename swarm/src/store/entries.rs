@@ -66,6 +66,11 @@ impl Held {
         }
     }
 
+    pub(super) fn is_unsynced_as(&self, file: &Arc<BlobFile>) -> bool {
+        let unsynced = self.unsynced.as_ref();
+        unsynced.is_some_and(|mine| Arc::ptr_eq(mine, file))
+    }
+
     pub(super) fn is_unsynced(&self) -> bool {
         self.unsynced.is_some()
     }

@@ -116,7 +116,7 @@ pub(super) fn run(shelf: &Shelf) {
             }
             Some(Job::Sync(digest, file)) => {
                 let result = file.file().sync_data();
-                shelf.synced(&digest, &file, result);
+                shelf.synced(&digest, file, result);
             }
             None if shelf.keeper.stopped_within(Duration::ZERO) => return,
             None => {}

@@ -305,21 +305,17 @@ impl Shelf {
     }
 
     /// The sync of a published blob ended: it gets its final name, or is forgotten.
-    pub(super) fn synced(&self, digest: &Digest, file: &Arc<BlobFile>, result: io::Result<()>) {
+    ///
+    /// Takes the file over, so that no handle of ours shields the blob from eviction afterwards.
+    pub(super) fn synced(&self, digest: &Digest, file: Arc<BlobFile>, result: io::Result<()>) {
         let mut trash = Trash::default();
         let mut state = self.state();
         // It may have been removed meanwhile, and even be there anew.
-        let Some(entry) = state.index.held(digest) else {
+        let entry = state.index.held(digest);
+        let Some(entry) = entry.filter(|entry| entry.content.is_unsynced_as(&file)) else {
             return;
         };
-        let unsynced = entry.content.unsynced.take();
-        if !unsynced
-            .as_ref()
-            .is_some_and(|mine| Arc::ptr_eq(mine, file))
-        {
-            entry.content.unsynced = unsynced;
-            return;
-        }
+        entry.content.unsynced = None;
         let verified = self.layout.verified(digest);
         let renamed = result.and_then(|()| fs::rename(&verified, self.layout.held(digest)));
         if let Err(error) = renamed {
@@ -329,7 +325,7 @@ impl Shelf {
             return;
         }
         if let Some(entry) = state.index.held(digest) {
-            entry.content.kept = Some(Arc::clone(file));
+            entry.content.kept = Some(file);
             state.keep_open(*digest);
         }
         drop(state);

@@ -1,0 +1,221 @@
+//! The program as a person runs it: arguments in, text and exit code out, with a home of its own.
+//! Deliberately not here: any client; those have their own tests.
+
+#![allow(
+    dead_code,
+    reason = "each test program uses the part of this that it needs"
+)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A start on a busy machine takes long; a test that hangs takes longer.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A folder that stands for a machine: home, data and root of the file system.
+pub struct Machine {
+    folder: tempfile::TempDir,
+}
+
+impl Machine {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("root")).unwrap();
+        Self { folder }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Below what setup takes for the root of the file system.
+    pub fn root(&self, name: &str) -> PathBuf {
+        self.path("root").join(name)
+    }
+
+    /// Puts a file below the root.
+    pub fn put(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.root(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Every path below the root with mode and content.
+    pub fn tree(&self) -> Vec<(PathBuf, u32, Vec<u8>)> {
+        let mut all = Vec::new();
+        let mut folders = vec![self.path("root")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let metadata = fs::symlink_metadata(&path).unwrap();
+                let mode = metadata.permissions().mode();
+                if metadata.is_dir() {
+                    folders.push(path.clone());
+                    all.push((path, mode, Vec::new()));
+                } else {
+                    let content = fs::read(&path).unwrap();
+                    all.push((path, mode, content));
+                }
+            }
+        }
+        all.sort();
+        all
+    }
+
+    /// `darner` with nothing of the surroundings.
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_darner"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("COLUMNS", "100")
+            .env("HOME", self.path("home"))
+            .env("XDG_DATA_HOME", self.path("data"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs to the end.
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Said {
+        self.said(&mut self.command(arguments))
+    }
+
+    pub fn said(&self, command: &mut Command) -> Said {
+        Said::new(command.output().unwrap(), self.folder.path())
+    }
+
+    /// Starts `darner up` with these arguments besides, on free ports, and waits until it listens.
+    pub fn up(&self, arguments: &[&str]) -> Node {
+        let data = self.path("node");
+        let mut command = self.command(["up", "--listen", "127.0.0.1:0"]);
+        command
+            .args(["--admin", "127.0.0.1:0", "--data-dir"])
+            .arg(data)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut text = String::new();
+        // The announcement is written at once and ends with the line about the end.
+        for line in lines {
+            let line = line.unwrap();
+            text.push_str(&line);
+            text.push('\n');
+            if line.contains("Ctrl-C") {
+                break;
+            }
+        }
+        let after = |mark: &str| {
+            let start = text.find(mark).unwrap() + mark.len();
+            let rest = &text[start..];
+            let end = rest.find(['\n', '/', ' ', ',']).unwrap();
+            rest[..end].to_owned()
+        };
+        Node {
+            listen: after("images from   http://"),
+            admin: after("its state     http://"),
+            text: text.replace(&*self.folder.path().to_string_lossy(), "[tmp]"),
+            child,
+        }
+    }
+}
+
+/// What a run said.
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    fn new(output: Output, folder: &Path) -> Self {
+        let clean = |bytes: &[u8]| {
+            String::from_utf8_lossy(bytes)
+                .replace(&*folder.to_string_lossy(), "[tmp]")
+                .replace(env!("CARGO_PKG_VERSION"), "[version]")
+        };
+        Self {
+            code: output.status.code().unwrap(),
+            out: clean(&output.stdout),
+            err: clean(&output.stderr),
+        }
+    }
+
+    /// As a snapshot shows it.
+    pub fn text(&self) -> String {
+        let mut text = format!("exit {}\n", self.code);
+        for (name, content) in [("stdout", &self.out), ("stderr", &self.err)] {
+            if !content.is_empty() {
+                text.push_str(&format!("--- {name}\n{content}"));
+            }
+        }
+        text
+    }
+
+    /// The same with a node's addresses named.
+    pub fn text_of(&self, node: &Node) -> String {
+        node.name_in(&self.text())
+    }
+}
+
+/// A running node; it ends with this value.
+pub struct Node {
+    pub listen: String,
+    pub admin: String,
+    pub text: String,
+    child: Child,
+}
+
+impl Node {
+    /// Its addresses as names that do not change.
+    pub fn name_in(&self, text: &str) -> String {
+        text.replace(&self.listen, "[node]")
+            .replace(&self.admin, "[admin]")
+    }
+
+    pub fn flags(&self) -> [&str; 4] {
+        ["--address", &self.listen, "--admin", &self.admin]
+    }
+
+    pub fn signal(&self) {
+        let pid = self.child.id().to_string();
+        let done = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(done.unwrap().success());
+    }
+
+    pub fn running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// The exit code, once it ends.
+    pub fn wait(&mut self) -> Option<i32> {
+        wait_until("the node ends", || self.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks until there is an answer, within the deadline.
+pub fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < DEADLINE, "{what}: not in time");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -10,8 +10,10 @@ mod support;
 
 mod alone;
 mod crash;
+mod full;
 mod private;
 mod pulls;
 mod ranges;
 mod tampered;
 mod together;
+mod view;

@@ -1,7 +1,7 @@
 //! Darner itself, as a user starts it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +25,11 @@ pub(crate) struct Darner {
 impl Darner {
     /// Starts it with an empty data folder and these registries: name and URL.
     pub(crate) fn start(lab: &Lab, registries: &[(&str, &str)]) -> Result<Self> {
+        Self::start_in(lab, &lab.folder("data")?, registries)
+    }
+
+    /// The same with this data folder.
+    pub(crate) fn start_in(lab: &Lab, data: &Path, registries: &[(&str, &str)]) -> Result<Self> {
         let folder = lab.folder("darner")?;
         let (addr, admin) = (free_port()?, free_port()?);
         let mut command = Command::new(env!("CARGO_BIN_EXE_darner"));
@@ -41,7 +46,7 @@ impl Darner {
         command
             .args(["--min-free", "1%"])
             .arg("--data-dir")
-            .arg(folder.join("data"));
+            .arg(data);
         for (name, url) in registries {
             command.arg("--registry").arg(format!("{name}={url}"));
         }
@@ -76,7 +81,7 @@ impl Darner {
     }
 }
 
-fn start(command: &Command, folder: &std::path::Path, addr: SocketAddr) -> Result<Daemon> {
+fn start(command: &Command, folder: &Path, addr: SocketAddr) -> Result<Daemon> {
     let mut daemon = Daemon::start("darner", command, folder)?;
     daemon.wait_until("darner to answer", Duration::from_secs(20), |_| {
         http::get(addr, "/v2/", &[])

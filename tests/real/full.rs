@@ -1,0 +1,56 @@
+//! A data folder that cannot take the image: the pull goes through all the same.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::clients::{Client, Pull, containerd, docker};
+use crate::support::darner::Darner;
+use crate::support::images::image;
+use crate::support::origin::{Access, Origin};
+use crate::support::{Lab, in_lab, run};
+
+const CLIENTS: [Client; 3] = [
+    Client::Cri(containerd::Version::V1_7),
+    Client::Docker(docker::Version::Debian),
+    Client::Skopeo,
+];
+
+/// A file system of its own; unmounted with the lab.
+fn file_system(lab: &Lab, options: &str) -> Result<PathBuf> {
+    let folder = lab.folder("disk")?;
+    let mut mount = Command::new("mount");
+    mount
+        .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+        .arg(&folder);
+    run(&mut mount, Duration::from_secs(10))?;
+    Ok(folder)
+}
+
+fn pulled_all_the_same(lab: &Lab, disk: &std::path::Path) -> Result<()> {
+    let image = image("library/lab:layers")?;
+    let origin = Origin::start(lab, &Access::Open)?;
+    let darner = Darner::start_in(lab, disk, &[("docker.io", &origin.url())])?;
+    let pull = Pull {
+        lab,
+        darner: &darner,
+        image: "docker.io/library/lab:layers",
+        account: None,
+    };
+    for client in CLIENTS {
+        let digest = client.pull(&pull).with_context(|| format!("{client}"))?;
+        ensure!(
+            digest == image.digest,
+            "{client} has {digest}, upstream has {}",
+            image.digest
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_disk_smaller_than_the_image() {
+    in_lab(|lab| pulled_all_the_same(lab, &file_system(lab, "size=64m")?));
+}

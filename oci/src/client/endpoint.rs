@@ -173,9 +173,16 @@ impl Endpoint {
     /// The URL of `path_and_query` (which begins with a slash) at this host; the path of the
     /// operator's URL is not put before it.
     pub fn url(&self, path_and_query: &str) -> Result<Uri, ClientError> {
+        // The authority becomes the Host header, where a default port makes some servers stumble.
+        let (scheme, default_port) = if self.origin.tls {
+            ("https", ":443")
+        } else {
+            ("http", ":80")
+        };
+        let authority = self.origin.at.to_string();
         Uri::builder()
-            .scheme(if self.origin.tls { "https" } else { "http" })
-            .authority(self.origin.at.to_string())
+            .scheme(scheme)
+            .authority(authority.strip_suffix(default_port).unwrap_or(&authority))
             .path_and_query(path_and_query)
             .build()
             .map_err(|_| ClientError::refused(&self.origin.at, "the path is not a URL's"))

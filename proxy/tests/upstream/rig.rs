@@ -15,10 +15,10 @@ use proxy::upstream::{
 };
 use swarm::{FetchRange, SourceError};
 
-pub const REPOSITORY: &str = "library/app";
+pub(crate) const REPOSITORY: &str = "library/app";
 
 /// A registry served by these origins, in this order.
-pub fn registry(origins: &[&Origin]) -> RegistryConfig {
+pub(crate) fn registry(origins: &[&Origin]) -> RegistryConfig {
     RegistryConfig {
         name: "r.test".into(),
         endpoints: origins
@@ -29,7 +29,7 @@ pub fn registry(origins: &[&Origin]) -> RegistryConfig {
     }
 }
 
-pub fn upstream(registry: RegistryConfig) -> Arc<Upstream> {
+pub(crate) fn upstream(registry: RegistryConfig) -> Arc<Upstream> {
     let client = ClientConfig {
         timeouts: Timeouts {
             head: Duration::from_secs(2),
@@ -48,7 +48,7 @@ pub fn upstream(registry: RegistryConfig) -> Arc<Upstream> {
     table.get(&name.parse().unwrap()).unwrap()
 }
 
-pub fn ask(method: Method, what: What) -> Ask {
+pub(crate) fn ask(method: Method, what: What) -> Ask {
     Ask {
         method,
         repository: REPOSITORY.parse().unwrap(),
@@ -59,14 +59,14 @@ pub fn ask(method: Method, what: What) -> Ask {
     }
 }
 
-pub fn tag(name: &str) -> Ask {
+pub(crate) fn tag(name: &str) -> Ask {
     ask(
         Method::GET,
         What::Manifest(Reference::Tag(name.parse().unwrap())),
     )
 }
 
-pub fn with(ask: Ask, authorization: &str) -> Ask {
+pub(crate) fn with(ask: Ask, authorization: &str) -> Ask {
     Ask {
         credential: Credential::Client(Secret::new(authorization)),
         ..ask
@@ -74,13 +74,13 @@ pub fn with(ask: Ask, authorization: &str) -> Ask {
 }
 
 /// The body of a good answer.
-pub async fn text(answer: Result<Answer, UpstreamError>) -> Bytes {
+pub(crate) async fn text(answer: Result<Answer, UpstreamError>) -> Bytes {
     let body = answer.unwrap().body.collect(1 << 20).await.unwrap();
     body.expect("the body is small")
 }
 
 /// Start, total and bytes of what a blob source gives.
-pub async fn fetch(
+pub(crate) async fn fetch(
     upstream: &Arc<Upstream>,
     digest: &str,
     range: FetchRange,
@@ -92,7 +92,7 @@ pub async fn fetch(
 }
 
 /// The bytes that come before the error, and the error.
-pub async fn fetch_until_error(
+pub(crate) async fn fetch_until_error(
     upstream: &Arc<Upstream>,
     digest: &str,
 ) -> (usize, Option<SourceError>) {

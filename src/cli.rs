@@ -217,7 +217,8 @@ pub(crate) struct SetupArgs {
     /// Put back what was there before
     #[arg(long, conflicts_with_all = ["registry", "dry_run"])]
     pub(crate) undo: bool,
-    /// Where backups are kept [default: the node's default data folder]
+    /// Where backups are kept [default: /var/lib/darner-setup for root, else
+    /// ~/.local/share/darner/setup]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Treat this folder as the root of the file system

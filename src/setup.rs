@@ -27,15 +27,15 @@ use plan::{Context, NodeAddress, Plan, Wanted};
 /// Does what the arguments say.
 pub(crate) async fn run(args: &SetupArgs) -> Result<(), Failure> {
     let root = args.root.clone().unwrap_or_else(|| PathBuf::from("/"));
-    let data_dir = match &args.data_dir {
+    let state = match &args.data_dir {
         Some(folder) => absolute(folder)?,
         None => {
-            let default = config::data_dir()?;
+            let default = default_state()?;
             root.join(default.strip_prefix("/").unwrap_or(&default))
         }
     };
     if args.undo {
-        return undo(&data_dir, args.client);
+        return undo(&state, args.client);
     }
     let client = args
         .client
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: &SetupArgs) -> Result<(), Failure> {
         Err(failure) => return Err(failure),
     };
     let config_path = args.config_path.as_ref().map(absolute).transpose()?;
-    let mut journal = Journal::open(&data_dir, client)?;
+    let mut journal = Journal::open(&state, client)?;
     let mut plan = {
         let context = Context {
             root: &root,
@@ -82,6 +82,15 @@ pub(crate) async fn run(args: &SetupArgs) -> Result<(), Failure> {
         report(client, &plan);
     }
     Ok(())
+}
+
+/// Where backups and journals are kept. Not in the node's data folder where that may belong to the
+/// node's own user: root's undo writes what it finds in there, so only root may have put it there.
+fn default_state() -> Result<PathBuf, Failure> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/darner-setup"));
+    }
+    Ok(config::data_dir()?.join("setup"))
 }
 
 fn make(client: Client, context: &Context<'_>) -> Result<Plan, Failure> {
@@ -144,7 +153,7 @@ fn tell(plan: &Plan) {
     }
 }
 
-fn undo(data_dir: &Path, client: Option<Client>) -> Result<(), Failure> {
+fn undo(state: &Path, client: Option<Client>) -> Result<(), Failure> {
     let clients = match client {
         Some(client) => vec![client],
         None => Client::ALL.to_vec(),
@@ -152,7 +161,7 @@ fn undo(data_dir: &Path, client: Option<Client>) -> Result<(), Failure> {
     let mut any = false;
     let mut left = Vec::new();
     for client in clients {
-        let mut journal = Journal::open(data_dir, client)?;
+        let mut journal = Journal::open(state, client)?;
         if journal.is_empty() {
             continue;
         }
@@ -179,7 +188,7 @@ fn undo(data_dir: &Path, client: Option<Client>) -> Result<(), Failure> {
     if !any {
         say(format!(
             "nothing to undo: no setup is recorded in {}",
-            data_dir.display()
+            state.display()
         ));
     }
     match left.first() {

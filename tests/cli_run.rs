@@ -1,5 +1,10 @@
 //! The process's life: signals, draining, and what `--swarm` opens.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it must be"
+)]
+
 mod cli;
 
 use std::io::{Read as _, Write as _};

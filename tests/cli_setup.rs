@@ -1,6 +1,11 @@
 //! `darner setup` on a folder that stands for a machine, with a real node answering: what is
 //! written, what is warned of, and that undo leaves no trace.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it must be"
+)]
+
 mod cli;
 
 use std::fs;
@@ -144,80 +149,79 @@ fn containerd_for_named_registries_keeps_what_the_operator_has() {
     );
 }
 
-#[test]
-fn the_silent_traps_of_containerd_are_named() {
-    let hosts = "etc/containerd/certs.d";
-    let mut text = String::new();
-    for (name, config, files) in [
-        ("no config.toml", None, vec![]),
-        ("no config_path, version 2", Some(V2.to_owned()), vec![]),
-        ("no config_path, version 3", Some(V3.to_owned()), vec![]),
-        (
-            "a list of folders",
-            Some(format!(
-                "{V3}config_path = \"/etc/containerd/certs.d:/etc/docker/certs.d\"\n"
-            )),
-            vec![],
-        ),
+/// A machine with its fault: name, config.toml, and files of the usual folder.
+type Faulty = (
+    &'static str,
+    Option<String>,
+    Vec<(&'static str, &'static str)>,
+);
+
+fn faulty() -> Vec<Faulty> {
+    let mirrors = "mirrors.\"docker.io\".endpoint = [\"https://m\"]\n";
+    let list = "config_path = \"/etc/containerd/certs.d:/etc/docker/certs.d\"\n";
+    let wrong = V2.replace("version = 2", "version = 3");
+    let configs: [(&'static str, Option<String>); 8] = [
+        ("no config.toml", None),
+        ("no config_path, version 2", Some(V2.to_owned())),
+        ("no config_path, version 3", Some(V3.to_owned())),
+        ("a list of folders", Some(format!("{V3}{list}"))),
         (
             "mirrors beside config_path",
-            Some(format!(
-                "{V2}{GOOD}mirrors.\"docker.io\".endpoint = [\"https://m\"]\n"
-            )),
-            vec![],
+            Some(format!("{V2}{GOOD}{mirrors}")),
         ),
-        (
-            "mirrors alone",
-            Some(format!(
-                "{V2}mirrors.\"docker.io\".endpoint = [\"https://m\"]\n"
-            )),
-            vec![],
-        ),
+        ("mirrors alone", Some(format!("{V2}{mirrors}"))),
         (
             "tls beside config_path",
             Some(format!("{V2}{GOOD}configs.\"m:1\".tls.ca_file = \"x\"\n")),
-            vec![],
         ),
         (
             "the section of version 2 in a file of version 3",
-            Some(format!(
-                "version = 3\n{}{GOOD}",
-                V2.trim_start_matches("version = 2\n")
-            )),
-            vec![],
+            Some(format!("{wrong}{GOOD}")),
+        ),
+    ];
+    let mut all: Vec<Faulty> = configs
+        .into_iter()
+        .map(|(name, config)| (name, config, Vec::new()))
+        .collect();
+    let hidden = vec![
+        ("a.lan", "server = \"https://m\"\n"),
+        (
+            "b.lan",
+            "[host.\"https://m\"]\ncapabilities = [\"pull\", \"referrers\"]\n",
         ),
         (
-            "folders that hide _default, each with its own fault",
-            Some(format!("{V2}{GOOD}")),
-            vec![
-                ("a.lan", "server = \"https://m\"\n"),
-                (
-                    "b.lan",
-                    "[host.\"https://m\"]\ncapabilities = [\"pull\", \"referrers\"]\n",
-                ),
-                (
-                    "c.lan_5000_",
-                    "[host.\"http://m:5000\"]\nskip_verify = true\n",
-                ),
-                ("d.lan", "[host.\"http://[::1]:5000\"]\n"),
-                ("e.lan", "[host\n"),
-            ],
+            "c.lan_5000_",
+            "[host.\"http://m:5000\"]\nskip_verify = true\n",
         ),
-    ] {
+        ("d.lan", "[host.\"http://[::1]:5000\"]\n"),
+        ("e.lan", "[host\n"),
+    ];
+    let name = "folders that hide _default, each with its own fault";
+    all.push((name, Some(format!("{V2}{GOOD}")), hidden));
+    all
+}
+
+#[test]
+fn the_silent_traps_of_containerd_are_named() {
+    let mut text = String::new();
+    for (name, config, files) in faulty() {
         let machine = Machine::new();
         let node = machine.up(&[]);
         if let Some(config) = config {
             machine.put(CONFIG, &config);
         }
         for (folder, content) in files {
-            machine.put(&format!("{hosts}/{folder}/hosts.toml"), content);
+            machine.put(
+                &format!("etc/containerd/certs.d/{folder}/hosts.toml"),
+                content,
+            );
         }
         let said = setup(&machine, &node, &["containerd"]);
         assert_eq!(said.code, 0, "{}", said.text());
         let warnings = said
             .out
             .lines()
-            .filter(|l| l.starts_with("warning") || l.starts_with("   "));
+            .filter(|line| line.starts_with("warning") || line.starts_with("   "));
         let warnings: Vec<&str> = warnings.collect();
         text.push_str(&format!("# {name}\n{}\n\n", warnings.join("\n")));
     }

@@ -77,9 +77,9 @@ pub(crate) enum Undone {
 }
 
 impl Journal {
-    /// The journal of `client` under the data folder; empty if setup never ran.
-    pub(crate) fn open(data_dir: &Path, client: Client) -> Result<Self, Failure> {
-        let folder = data_dir.join("setup").join(client.name());
+    /// The journal of `client` in the folder of all of them; empty if setup never ran.
+    pub(crate) fn open(state: &Path, client: Client) -> Result<Self, Failure> {
+        let folder = state.join(client.name());
         let path = folder.join("journal.json");
         let records = match fs::read(&path) {
             Ok(bytes) => {
@@ -260,8 +260,9 @@ impl Journal {
     fn back_up(&self, path: &Path, now: &Snapshot) -> Result<Backup, Failure> {
         let digest = digest(&now.bytes);
         let file = path.file_name().unwrap_or_default().to_string_lossy();
-        let of_path = Digest::sha256(path.as_os_str().as_encoded_bytes()).hex();
-        let name = format!("{}-{}-{file}", &of_path[..8], &digest[..8]);
+        let taken = self.records.iter().map(|record| 1 + record.edited.len());
+        let number: usize = taken.sum();
+        let name = format!("{number}-{}-{file}", &digest[..8]);
         let private = Snapshot {
             bytes: Vec::new(),
             mode: 0o600,

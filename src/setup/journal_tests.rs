@@ -81,7 +81,7 @@ fn undo_restores_content_mode_and_absence() {
     );
     assert_eq!(place.tree(), before);
     assert!(place.journal().is_empty());
-    assert!(!place.data.join("setup").exists());
+    assert!(!place.data.exists());
 }
 
 #[test]

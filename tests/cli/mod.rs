@@ -8,38 +8,39 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// A start on a busy machine takes long; a test that hangs takes longer.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A folder that stands for a machine: home, data and root of the file system.
-pub struct Machine {
+pub(crate) struct Machine {
     folder: tempfile::TempDir,
 }
 
 impl Machine {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("root")).unwrap();
         Self { folder }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Below what setup takes for the root of the file system.
-    pub fn root(&self, name: &str) -> PathBuf {
+    pub(crate) fn root(&self, name: &str) -> PathBuf {
         self.path("root").join(name)
     }
 
     /// Puts a file below the root.
-    pub fn put(&self, name: &str, content: &str) -> PathBuf {
+    pub(crate) fn put(&self, name: &str, content: &str) -> PathBuf {
         let path = self.root(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
@@ -47,7 +48,7 @@ impl Machine {
     }
 
     /// Every path below the root with mode and content.
-    pub fn tree(&self) -> Vec<(PathBuf, u32, Vec<u8>)> {
+    pub(crate) fn tree(&self) -> Vec<(PathBuf, u32, Vec<u8>)> {
         let mut all = Vec::new();
         let mut folders = vec![self.path("root")];
         while let Some(folder) = folders.pop() {
@@ -69,7 +70,10 @@ impl Machine {
     }
 
     /// `darner` with nothing of the surroundings.
-    pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+    pub(crate) fn command<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_darner"));
         command
             .args(arguments)
@@ -82,16 +86,16 @@ impl Machine {
     }
 
     /// Runs to the end.
-    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Said {
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Said {
         self.said(&mut self.command(arguments))
     }
 
-    pub fn said(&self, command: &mut Command) -> Said {
+    pub(crate) fn said(&self, command: &mut Command) -> Said {
         Said::new(command.output().unwrap(), self.folder.path())
     }
 
     /// Starts `darner up` with these arguments besides, on free ports, and waits until it listens.
-    pub fn up(&self, arguments: &[&str]) -> Node {
+    pub(crate) fn up(&self, arguments: &[&str]) -> Node {
         let data = self.path("node");
         let mut command = self.command(["up", "--listen", "127.0.0.1:0"]);
         command
@@ -128,10 +132,10 @@ impl Machine {
 }
 
 /// What a run said.
-pub struct Said {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Said {
@@ -149,7 +153,7 @@ impl Said {
     }
 
     /// As a snapshot shows it.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = format!("exit {}\n", self.code);
         for (name, content) in [("stdout", &self.out), ("stderr", &self.err)] {
             if !content.is_empty() {
@@ -160,42 +164,42 @@ impl Said {
     }
 
     /// The same with a node's addresses named.
-    pub fn text_of(&self, node: &Node) -> String {
+    pub(crate) fn text_of(&self, node: &Node) -> String {
         node.name_in(&self.text())
     }
 }
 
 /// A running node; it ends with this value.
-pub struct Node {
-    pub listen: String,
-    pub admin: String,
-    pub text: String,
+pub(crate) struct Node {
+    pub(crate) listen: String,
+    pub(crate) admin: String,
+    pub(crate) text: String,
     child: Child,
 }
 
 impl Node {
     /// Its addresses as names that do not change.
-    pub fn name_in(&self, text: &str) -> String {
+    pub(crate) fn name_in(&self, text: &str) -> String {
         text.replace(&self.listen, "[node]")
             .replace(&self.admin, "[admin]")
     }
 
-    pub fn flags(&self) -> [&str; 4] {
+    pub(crate) fn flags(&self) -> [&str; 4] {
         ["--address", &self.listen, "--admin", &self.admin]
     }
 
-    pub fn signal(&self) {
+    pub(crate) fn signal(&self) {
         let pid = self.child.id().to_string();
         let done = Command::new("kill").args(["-TERM", &pid]).status();
         assert!(done.unwrap().success());
     }
 
-    pub fn running(&mut self) -> bool {
+    pub(crate) fn running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// The exit code, once it ends.
-    pub fn wait(&mut self) -> Option<i32> {
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         wait_until("the node ends", || self.child.try_wait().unwrap()).code()
     }
 }
@@ -208,8 +212,19 @@ impl Drop for Node {
     }
 }
 
+/// The whole answer to one GET.
+pub(crate) fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
 /// Asks until there is an answer, within the deadline.
-pub fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask() {

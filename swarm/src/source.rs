@@ -62,6 +62,10 @@ pub trait PieceSource: Send + Sync + 'static {
         digest: &'a Digest,
         range: FetchRange,
     ) -> BoxFuture<'a, Result<Fetched, SourceError>>;
+
+    /// Bytes that a flight had from this source did not have the digest. A source with several
+    /// places behind it should give the next reader another one's.
+    fn doubt(&self, _digest: &Digest) {}
 }
 
 /// Which bytes are wanted, before or after the blob's size is known.

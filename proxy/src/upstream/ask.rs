@@ -5,10 +5,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use oci::{Digest, Reference, Registry, Repository};
+use quick_cache::sync::Cache;
 use swarm::{FetchRange, PieceSource};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -20,6 +21,10 @@ use super::error::UpstreamError;
 use super::ratelimit::Bucket;
 use super::site::Site;
 
+/// For how long an endpoint that gave wrong bytes of a blob is asked for it only after the others.
+const DOUBTED_TTL: Duration = Duration::from_secs(600);
+/// Blobs of which that is remembered.
+const DOUBTED_MAX: usize = 256;
 /// Longest wait for a free place among the requests or downloads of an upstream.
 const PLACE_WAIT: Duration = Duration::from_secs(30);
 
@@ -99,6 +104,8 @@ pub struct Upstream {
     /// Blobs being read; apart from `asking`, so that manifests do not wait behind layers.
     reading: Arc<Semaphore>,
     ratelimit: Option<Arc<Bucket>>,
+    /// Which endpoints (as bits) gave wrong bytes for a digest, and when.
+    doubted: Cache<Digest, (u64, Instant)>,
 }
 
 impl Upstream {
@@ -116,6 +123,7 @@ impl Upstream {
             asking: Arc::new(Semaphore::new(max_in_flight)),
             reading: Arc::new(Semaphore::new(max_in_flight)),
             ratelimit,
+            doubted: Cache::new(DOUBTED_MAX),
         }
     }
 
@@ -148,6 +156,18 @@ impl Upstream {
         credential: Credential,
     ) -> Arc<dyn PieceSource> {
         Arc::new(RegistrySource::new(self.clone(), repository, credential))
+    }
+
+    /// These endpoints (as bits) gave wrong bytes for `digest`: they are asked last for a while. Says
+    /// nothing of other endpoints doubted before, so that of two that mixed their bytes one is found.
+    pub(super) fn doubt(&self, digest: &Digest, endpoints: u64) {
+        self.doubted.insert(*digest, (endpoints, Instant::now()));
+    }
+
+    pub(super) fn doubted(&self, digest: &Digest) -> u64 {
+        let doubted = self.doubted.get(digest);
+        let doubted = doubted.filter(|(_, since)| since.elapsed() < DOUBTED_TTL);
+        doubted.map_or(0, |(endpoints, _)| endpoints)
     }
 
     /// The same as `ask`, with some endpoints only after all others.

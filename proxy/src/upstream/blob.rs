@@ -28,6 +28,8 @@ pub(super) struct RegistrySource {
     credential: Credential,
     /// Endpoints that broke off or lied, as bits.
     avoid: Arc<AtomicU64>,
+    /// Endpoints that gave bytes, as bits.
+    gave: AtomicU64,
 }
 
 /// Where the body of an answer belongs.
@@ -50,6 +52,7 @@ impl RegistrySource {
             repository,
             credential,
             avoid: Arc::default(),
+            gave: AtomicU64::new(0),
         }
     }
 
@@ -65,7 +68,11 @@ impl RegistrySource {
     }
 
     async fn get(&self, ask: &Ask) -> Result<Answer, UpstreamError> {
-        let avoid = Avoid(self.avoid.load(Ordering::Relaxed));
+        let doubted = match &ask.what {
+            What::Blob(digest) => self.upstream.doubted(digest),
+            _ => 0,
+        };
+        let avoid = Avoid(self.avoid.load(Ordering::Relaxed) | doubted);
         self.upstream.ask_avoiding(ask, avoid).await
     }
 
@@ -76,6 +83,7 @@ impl RegistrySource {
             let bit = Avoid::bit(answer.endpoint);
             match self.place(digest, &range, &answer).await {
                 Ok(placed) => {
+                    self.gave.fetch_or(bit, Ordering::Relaxed);
                     return Ok(Fetched {
                         total: placed.total,
                         start: placed.start,
@@ -180,6 +188,13 @@ impl PieceSource for RegistrySource {
             };
             self.open(digest, range).await.map_err(SourceError::from)
         })
+    }
+
+    fn doubt(&self, digest: &Digest) {
+        let gave = self.gave.load(Ordering::Relaxed);
+        if gave != 0 {
+            self.upstream.doubt(digest, gave);
+        }
     }
 }
 

@@ -264,6 +264,12 @@ impl Site {
                 Ok(None) | Err(UpstreamError::Denied { .. }) => {
                     return Err(self.denied(&repository, proof, lines, body));
                 }
+                // We do not go there; whether the client does is for the client to decide.
+                Err(error @ UpstreamError::Refused { .. }) => {
+                    tracing::warn!(endpoint = ?self.endpoint, repository, %error,
+                        "challenge left to the client");
+                    return Err(self.denied(&repository, proof, lines, body));
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -208,7 +208,7 @@ async fn a_foreign_realm_is_not_asked() {
         let upstream = upstream(registry(&[&origin]));
         let error = upstream.ask(tag("latest")).await.unwrap_err();
         assert!(
-            matches!(error, UpstreamError::Refused { .. }),
+            matches!(error, UpstreamError::Denied { .. }),
             "{realm}: {error:?}"
         );
     }
@@ -223,7 +223,7 @@ async fn a_token_server_that_redirects_to_a_foreign_host_is_not_followed() {
     origin.when(Seen::token()).answer(elsewhere);
     let upstream = upstream(registry(&[&origin]));
     let error = upstream.ask(tag("latest")).await.unwrap_err();
-    assert!(matches!(error, UpstreamError::Refused { .. }), "{error:?}");
+    assert!(matches!(error, UpstreamError::Denied { .. }), "{error:?}");
     assert_eq!(other.count(Seen::any()), 0);
 }
 

@@ -93,7 +93,7 @@ async fn fetch_alone(
         Ok(Ok(None)) => return Err(Failure::wrong("the manifest is too large for clients")),
         Ok(Err(error)) => {
             tracing::debug!(%error, place = %reader.place, "a manifest's body failed");
-            return Err(Failure::upstream(late()));
+            return Err(Failure::upstream(error));
         }
         Err(_) => return Err(Failure::upstream(late())),
     };

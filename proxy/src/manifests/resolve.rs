@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use oci::media_type;
 use oci::{Digest, Reference, Tag};
 
 use super::{Resolution, read};
@@ -145,7 +146,12 @@ impl Asking<'_> {
         let size = text(header::CONTENT_LENGTH).and_then(|size| size.parse().ok());
         let media_type = headers.get(header::CONTENT_TYPE);
         let digest = match (self.reference, digest) {
-            (Reference::Digest(asked), None) => Some(*asked),
+            // Without that header it may be any page: then its type must be a manifest's.
+            (Reference::Digest(asked), None) => {
+                let kind = text(header::CONTENT_TYPE).map(media_type::kind);
+                kind.is_some_and(|kind| kind != media_type::Kind::Other)
+                    .then_some(*asked)
+            }
             (Reference::Digest(asked), Some(said))
                 if said != *asked && said.algorithm() == asked.algorithm() =>
             {

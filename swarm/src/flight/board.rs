@@ -51,8 +51,6 @@ struct Relay {
     window: Window,
     /// The next byte to come.
     next: u64,
-    /// The digest will be known.
-    whole: bool,
     full: bool,
 }
 
@@ -278,11 +276,10 @@ impl Board {
     }
 
     /// From `from` on bytes pass through memory.
-    pub(super) fn begin_relay(&self, from: u64, whole: bool) {
+    pub(super) fn begin_relay(&self, from: u64) {
         self.lock().relay.get_or_insert_with(|| Relay {
             window: Window::default(),
             next: from,
-            whole,
             full: false,
         });
     }
@@ -460,9 +457,7 @@ impl State {
                 return Seen::Found(Look::Slice(Slice::from_memory(bytes)));
             }
             let passed = at < relay.next && relay.window.start().is_none_or(|start| start > at);
-            let coming = at <= relay.next + WINDOW_NEAR || (alone && relay.whole);
-            let to_the_end = range.end > self.total.unwrap_or(0).saturating_sub(WITHHELD_TAIL);
-            if passed || !coming || (to_the_end && !relay.whole) {
+            if passed || (at > relay.next + WINDOW_NEAR && !alone) {
                 return Seen::Found(Look::Apart);
             }
         }

@@ -100,7 +100,7 @@ impl Dialler {
         if let (true, Some((address, class))) = (allowed.is_empty(), refused) {
             let why = format!(
                 "{address} is a {} address; if it is meant, name {} as the registry's endpoint or \
-                 in its `allowed_hosts`",
+                 in its `allowed-hosts`",
                 class.describe(),
                 origin.at
             );

@@ -42,6 +42,8 @@ pub use self::tls::{Roots, TlsError};
 const REDIRECTS_MAX: usize = 5;
 /// How much of a redirect's own body is read so that its connection can be used again.
 const DRAIN_MAX: usize = 16 * 1024;
+/// How long that may take: a new connection costs about as much.
+const DRAIN_WAIT: Duration = Duration::from_millis(200);
 const USER_AGENT_VALUE: HeaderValue =
     HeaderValue::from_static(concat!("darner/", env!("CARGO_PKG_VERSION")));
 
@@ -235,7 +237,8 @@ impl Client {
             }
             if request.method == Method::GET {
                 // Only for the connection's sake; its fate does not matter.
-                drop(response.body.collect(DRAIN_MAX).await);
+                let drained = response.body.collect(DRAIN_MAX);
+                drop(tokio::time::timeout(DRAIN_WAIT, drained).await);
             }
             (url, origin) = (next, to);
         }

@@ -71,7 +71,7 @@ impl Account {
             (Some(username), None, None) => match (c.password, c.password_file) {
                 (Some(password), None) => Source::Password { username, password },
                 (None, Some(path)) => Source::PasswordFile { username, path },
-                _ => return Err(wrong("an account needs `password` or `password_file`")),
+                _ => return Err(wrong("an account needs `password` or `password-file`")),
             },
             (None, Some(path), None) => Source::DockerConfig(path),
             (None, None, Some(helper)) if docker_config::is_helper_name(&helper) => {
@@ -79,12 +79,12 @@ impl Account {
             }
             (None, None, Some(_)) => {
                 return Err(wrong(
-                    "`credential_helper` is X of the command docker-credential-X",
+                    "`credential-helper` is X of the command docker-credential-X",
                 ));
             }
             _ => {
                 return Err(wrong(
-                    "an account needs one of `username`, `docker_config` and `credential_helper`",
+                    "an account needs one of `username`, `docker-config` and `credential-helper`",
                 ));
             }
         };

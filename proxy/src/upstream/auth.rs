@@ -93,6 +93,13 @@ impl Auth {
             .iter()
             .find(|c| c.scheme == Scheme::Bearer && c.realm.is_some());
         let Some(challenge) = bearer else {
+            // Harbor answers a token that is no longer good with a Basic challenge.
+            if let Some(rejected) = rejected.filter(|rejected| !rejected.fresh)
+                && let Some(grant) = &rejected.grant
+            {
+                self.tokens.forget(grant, &rejected.header);
+                return self.token(grant.clone(), login).await.map(Some);
+            }
             let wants_basic = challenges.iter().any(|c| c.scheme == Scheme::Basic);
             return Ok(basic(login).filter(|_| wants_basic && rejected.is_none()));
         };

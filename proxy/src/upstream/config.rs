@@ -1,25 +1,20 @@
-//! What the operator may say about registries: plain data, read from the TOML file by the command.
+//! What the operator may say about registries: plain data.
 //!
-//! Every name here is a key of the documented file; unknown keys are errors. Checked in
-//! `Upstreams::build`, not here.
+//! Read from flags, variables and the file by the command (whose keys have hyphens), checked in
+//! `Upstreams::build`.
 
 use std::path::PathBuf;
-
-use serde::Deserialize;
 
 use super::credential::Secret;
 
 /// All registries of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamsConfig {
     /// Whether the built-in table of public registries is used; without it only `registries` exist.
     pub public: bool,
     /// The operator's registries. One with the name of a built-in one replaces what it sets.
     pub registries: Vec<RegistryConfig>,
-    /// Bytes per second that the node downloads from all upstreams together; its own key of the
-    /// file, so not read here.
-    #[serde(skip)]
+    /// Bytes per second that the node downloads from all upstreams together.
     pub ratelimit: Option<u64>,
 }
 
@@ -34,44 +29,36 @@ impl Default for UpstreamsConfig {
 }
 
 /// One registry.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistryConfig {
     /// What clients call it: `docker.io`, `registry.example:5000`.
     pub name: String,
     /// Where it is served, in the order in which they are asked. Empty: the built-in one for a
     /// well-known name, else `https://<name>`.
-    #[serde(default)]
     pub endpoints: Vec<EndpointConfig>,
     /// Own accounts; the first whose `repositories` match is used.
-    #[serde(default)]
     pub accounts: Vec<AccountConfig>,
     /// Hosts (`host` or `host:port`) of token servers outside the registry's own domain that may be
     /// given credentials.
-    #[serde(default)]
     pub realms: Vec<String>,
     /// Hosts (`host:port`) with private addresses that the registry may redirect to or name as its
     /// token server.
-    #[serde(default)]
     pub allowed_hosts: Vec<String>,
     /// Most requests, and apart from them most downloads, at one time; 64 if not set.
     pub max_in_flight: Option<usize>,
 }
 
 /// One place where a registry is served.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointConfig {
     /// `http(s)://host[:port][/prefix]`; the prefix goes before the repository.
     pub url: String,
     /// Credentials (a client's or an account's) go to the last endpoint, and to others only if they
     /// are trusted.
-    #[serde(default)]
     pub trusted: bool,
     /// A PEM file of certificates trusted besides the system's.
     pub ca: Option<PathBuf>,
     /// Do not verify the certificate of this host.
-    #[serde(default)]
     pub insecure_skip_verify: bool,
 }
 
@@ -87,8 +74,7 @@ impl EndpointConfig {
 
 /// An account of the node's operator. Exactly one of `username`, `docker_config` and
 /// `credential_helper` is set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccountConfig {
     /// Which repositories are read with it: names in which `*` stands for any characters but `/`
     /// and `**` for any. Whoever reaches the node's port has the account's rights there.

@@ -20,6 +20,8 @@ pub(super) struct Realms {
 struct Allowed {
     host: String,
     port: Option<u16>,
+    /// Said by the operator, and so good for a private address.
+    by_operator: bool,
 }
 
 /// A realm that may be asked.
@@ -31,8 +33,8 @@ pub(super) struct Realm {
 }
 
 impl Realms {
-    /// `allowed` are the operator's, `host` or `host:port`.
-    pub(super) fn new(registry: &Registry, allowed: &[String]) -> Self {
+    /// `allowed` are the operator's, `host` or `host:port`; `built_in` are hosts.
+    pub(super) fn new(registry: &Registry, allowed: &[String], built_in: &[&str]) -> Self {
         let split = |text: &str| match text.rsplit_once(':') {
             Some((host, port)) if !host.ends_with(':') => (host.to_owned(), port.parse().ok()),
             _ => (text.to_owned(), None),
@@ -42,10 +44,15 @@ impl Realms {
             registry: HostPort::new(&name, 0),
             allowed: allowed
                 .iter()
-                .map(|text| {
+                .map(|text| (text.as_str(), true))
+                .chain(built_in.iter().map(|text| (*text, false)))
+                .map(|(text, by_operator)| {
                     let (host, port) = split(text);
-                    let host = HostPort::new(&host, 0).host;
-                    Allowed { host, port }
+                    Allowed {
+                        host: HostPort::new(&host, 0).host,
+                        port,
+                        by_operator,
+                    }
                 })
                 .collect(),
         }
@@ -64,10 +71,10 @@ impl Realms {
             return Err(refused("its realm is plain http"));
         }
         let own = &endpoint.origin().at;
-        let listed = self.allowed.iter().any(|allowed| {
+        let listed = self.allowed.iter().find(|allowed| {
             allowed.host == origin.at.host && allowed.port.is_none_or(|port| port == origin.at.port)
         });
-        let belongs = listed
+        let belongs = listed.is_some()
             || origin.at.host == own.host
             || same_domain(&origin.at, own)
             || same_domain(&origin.at, &self.registry);
@@ -77,7 +84,8 @@ impl Realms {
                 origin.at
             )));
         }
-        let vouched = (listed || endpoint.is_named()).then_some(origin.at);
+        let by_operator = endpoint.is_named() || listed.is_some_and(|listed| listed.by_operator);
+        let vouched = by_operator.then_some(origin.at);
         Ok(Realm { url, vouched })
     }
 }
@@ -108,7 +116,7 @@ mod tests {
             "sso.partner.example".to_owned(),
             "id.example:8443".to_owned(),
         ];
-        Realms::new(&registry.parse().unwrap(), &allowed)
+        Realms::new(&registry.parse().unwrap(), &allowed, &["token.example"])
             .check(&endpoint, realm)
             .map_err(|e| e.to_string())
     }

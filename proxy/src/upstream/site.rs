@@ -29,6 +29,8 @@ use super::token::{Login, Tokens};
 
 /// Longest error body that is kept for relaying.
 const ERROR_BODY_MAX: usize = 64 * 1024;
+/// How long it may take.
+const ERROR_BODY_WAIT: Duration = Duration::from_secs(2);
 /// For how long a client's credential is used at once where nobody's rights did not suffice.
 const CLOSED_TTL: Duration = Duration::from_secs(60);
 /// Repositories of which that is remembered.
@@ -411,9 +413,10 @@ fn is_about_rights(error: &UpstreamError) -> bool {
     )
 }
 
+/// An error's text, as far as it comes soon: the status is what counts.
 async fn text_of(body: oci::client::Body) -> Bytes {
-    let read = body.collect(ERROR_BODY_MAX).await;
-    read.ok().flatten().unwrap_or_default()
+    let read = tokio::time::timeout(ERROR_BODY_WAIT, body.collect(ERROR_BODY_MAX)).await;
+    read.ok().and_then(Result::ok).flatten().unwrap_or_default()
 }
 
 impl fmt::Debug for Site {

@@ -133,7 +133,8 @@ impl Upstreams {
             &entry.endpoints[..]
         };
         let allowed_hosts = host_ports(registry, &entry.allowed_hosts)?;
-        let realms = Arc::new(Realms::new(registry, &entry.realms));
+        let theirs = built_in.map_or(&[][..], |known| known.realms);
+        let realms = Arc::new(Realms::new(registry, &entry.realms, theirs));
         let last = endpoints.len() - 1;
         let mut sites = Vec::with_capacity(endpoints.len());
         for (index, endpoint) in endpoints.iter().enumerate() {
@@ -210,7 +211,7 @@ fn host_ports(registry: &Registry, texts: &[String]) -> Result<Vec<HostPort>, Up
             .filter(|at| !at.host.is_empty() && !at.host.contains('/'));
         parsed.ok_or_else(|| UpstreamConfigError::Entry {
             registry: registry.to_string(),
-            why: format!("`{text}` in `allowed_hosts` is not `host:port`"),
+            why: format!("`{text}` in `allowed-hosts` is not `host:port`"),
         })
     };
     texts.iter().map(parse).collect()

@@ -9,8 +9,10 @@ pub(super) struct WellKnown {
     pub(super) name: &'static str,
     /// Its host, where that differs from the name.
     pub(super) host: Option<&'static str>,
-    /// HEAD of a blob is refused where GET is not.
+    /// False where HEAD of a blob is refused and GET is not.
     pub(super) blob_head: bool,
+    /// Its token servers under another domain.
+    pub(super) realms: &'static [&'static str],
 }
 
 const fn entry(name: &'static str) -> WellKnown {
@@ -18,31 +20,36 @@ const fn entry(name: &'static str) -> WellKnown {
         name,
         host: None,
         blob_head: true,
+        realms: &[],
     }
 }
 
 /// Exact names first.
 pub(super) const TABLE: &[WellKnown] = &[
     WellKnown {
-        name: "docker.io",
         host: Some("registry-1.docker.io"),
-        blob_head: true,
+        ..entry("docker.io")
     },
     entry("cgr.dev"),
     entry("codeberg.org"),
     entry("container-registry.oracle.com"),
-    entry("dhi.io"),
+    WellKnown {
+        realms: &["auth.docker.io"],
+        ..entry("dhi.io")
+    },
     entry("docker.elastic.co"),
     entry("gcr.io"),
     entry("ghcr.io"),
     entry("icr.io"),
-    entry("lscr.io"),
+    WellKnown {
+        realms: &["ghcr.io"],
+        ..entry("lscr.io")
+    },
     entry("mcr.microsoft.com"),
     entry("nvcr.io"),
     WellKnown {
-        name: "public.ecr.aws",
-        host: None,
         blob_head: false,
+        ..entry("public.ecr.aws")
     },
     entry("quay.io"),
     entry("registry.access.redhat.com"),

@@ -154,3 +154,15 @@ async fn an_expired_presigned_url_is_asked_for_again() {
         "{error:?}"
     );
 }
+
+#[tokio::test]
+async fn an_error_s_text_that_never_comes_is_not_waited_for() {
+    let origin = origin("m").await;
+    let missing = Fault::Reply(Reply::new(404).body("{}"));
+    origin
+        .when(Seen::any())
+        .answer_all([missing, Fault::StallAt(1)]);
+    let error = upstream(registry(&[&origin])).ask(tag("latest")).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, UpstreamError::NotFound { .. }), "{error:?}");
+}

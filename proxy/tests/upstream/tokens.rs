@@ -297,3 +297,15 @@ async fn blobs_come_with_a_token_too() {
         .unwrap();
     assert_eq!(got, (1, 4, b"lo".to_vec()));
 }
+
+#[tokio::test]
+async fn a_dead_token_is_replaced_even_if_the_challenge_says_basic() {
+    let origin = origin().await;
+    let upstream = upstream(registry(&[&origin]));
+    upstream.ask(tag("latest")).await.unwrap();
+    let with_token = Seen::manifests().and(|seen| seen.authorization().is_some());
+    let basic = Fault::Challenge("Basic realm=\"harbor\"".into());
+    origin.when(with_token).once().answer(basic);
+    upstream.ask(tag("latest")).await.unwrap();
+    assert_eq!(origin.count(Seen::token()), 2);
+}

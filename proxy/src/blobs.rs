@@ -73,7 +73,7 @@ fn first_of(ranges: &RangeHeader) -> FetchRange {
             [Spec::FromTo(first, last)] if first <= last => {
                 FetchRange::Span(*first..last.saturating_add(1))
             }
-            [Spec::From(first)] if *first > 0 => FetchRange::From(*first),
+            [Spec::From(first)] => FetchRange::From(*first),
             [Spec::Last(count)] if *count > 0 => FetchRange::Last(*count),
             _ => FetchRange::All,
         },

@@ -25,6 +25,7 @@ pub(crate) fn run(settings: &Settings, warnings: &[String]) -> Result<(), Failur
         warn!("{warning}");
     }
     warn_of_lent_accounts(settings);
+    raise_open_files();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -182,6 +183,23 @@ fn log_to_stderr(filter: &str) {
         .finish();
     // Only a second call could fail, and there is none.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// The soft limit of open files, usually 1,024 for the sake of select(2), becomes the hard one: a
+/// thousand connections and the open blobs are more. Where that is refused the node runs as before.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(?current, %error, "the limit of open files cannot be raised");
+    }
 }
 
 /// An own account reads for whoever reaches the port.

@@ -27,6 +27,10 @@ const DOUBTED_TTL: Duration = Duration::from_secs(600);
 const DOUBTED_MAX: usize = 256;
 /// Longest wait for a free place among the requests or downloads of an upstream.
 const PLACE_WAIT: Duration = Duration::from_secs(30);
+/// How long an endpoint may take to the head of its answer while there is another one to ask.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an endpoint that could not be reached is asked only after all others.
+const DOWN_FOR: Duration = Duration::from_secs(30);
 
 /// What is wanted of a registry, and with whose rights.
 #[derive(Clone, Debug)]
@@ -183,11 +187,24 @@ impl Upstream {
         };
         let _asking = place(&self.asking).await?;
         let account = self.accounts.iter().find(|a| a.covers(&ask.repository));
-        let (first, then): (Vec<_>, Vec<_>) =
-            self.sites.iter().partition(|site| !avoid.has(site.index()));
+        let now = Instant::now();
+        let (mut order, then): (Vec<_>, Vec<_>) = self
+            .sites
+            .iter()
+            .partition(|site| !avoid.has(site.index()) && !site.is_down(now));
+        order.extend(then);
         let mut word: Option<(usize, UpstreamError)> = None;
-        for site in first.into_iter().chain(then) {
-            match site.ask(ask, account).await {
+        while !order.is_empty() {
+            let site = order.remove(0);
+            let asking = site.ask(ask, account);
+            let answer = if order.is_empty() {
+                asking.await
+            } else {
+                let patient = tokio::time::timeout(PATIENCE, asking).await;
+                patient.unwrap_or_else(|_| Err(impatient()))
+            };
+            site.note_reached(&answer, Instant::now() + DOWN_FOR);
+            match answer {
                 Ok(mut answer) => {
                     answer.body = answer.body.capped(self.ratelimit.clone());
                     if let Some(permit) = reading {
@@ -213,6 +230,12 @@ impl Upstream {
             },
             |(_, error)| error,
         ))
+    }
+}
+
+fn impatient() -> UpstreamError {
+    UpstreamError::Stalled {
+        why: "the endpoint took longer than the next one is made to wait".into(),
     }
 }
 

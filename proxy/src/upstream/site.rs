@@ -5,7 +5,7 @@
 //! and a client's are never kept.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -61,6 +61,7 @@ pub(super) struct Site {
     gate: Gate,
     /// Repositories that nobody's rights could not read, and since when.
     closed: Cache<Repository, Instant>,
+    down_until: Mutex<Option<Instant>>,
 }
 
 /// With whose rights one try is made.
@@ -100,6 +101,7 @@ impl Site {
             auth: Auth::new(Tokens::new(client.clone(), endpoint.clone(), realms)),
             gate: Gate::default(),
             closed: Cache::new(CLOSED_MAX),
+            down_until: Mutex::default(),
             index,
             endpoint,
             client,
@@ -111,6 +113,26 @@ impl Site {
 
     pub(super) fn index(&self) -> usize {
         self.index
+    }
+
+    /// Whether it could not be reached a moment ago.
+    pub(super) fn is_down(&self, now: Instant) -> bool {
+        let down = self.down_until.lock();
+        let until = *down.unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| now < until)
+    }
+
+    /// Notes what an answer says about that; after a failure it counts as down `until` then.
+    pub(super) fn note_reached(&self, answer: &Result<Answer, UpstreamError>, until: Instant) {
+        let unreached = matches!(
+            answer,
+            Err(UpstreamError::Unreachable { .. } | UpstreamError::Stalled { .. })
+        );
+        let mut down = self
+            .down_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *down = unreached.then_some(until);
     }
 
     /// Asks this endpoint. A HEAD that it will not answer is asked as a GET whose body is not read.

@@ -1,7 +1,7 @@
 //! Several endpoints of one registry, and paths before the repository.
 
 use oci_conformance::origin::{Reply, nobody};
-use oci_conformance::{Ask as Seen, Fault, Origin};
+use oci_conformance::{Ask as Seen, Fault, Gate, Origin};
 use proxy::upstream::{EndpointConfig, RegistryConfig, UpstreamError};
 
 use super::rig::{REPOSITORY, registry, tag, text, upstream, with};
@@ -45,6 +45,26 @@ async fn nobody_listens_at_the_first() {
         text(upstream(config).ask(tag("latest")).await).await,
         "second"
     );
+}
+
+#[tokio::test]
+async fn one_that_stalls_is_asked_last_for_a_while() {
+    let (first, second) = (origin("first").await, origin("second").await);
+    first
+        .when(Seen::any())
+        .answer(Fault::HoldHead(Gate::closed()));
+    let upstream = upstream(registry(&[&first, &second]));
+    for _ in 0..3 {
+        assert_eq!(text(upstream.ask(tag("latest")).await).await, "second");
+    }
+    assert_eq!(first.count(Seen::any()), 1);
+    // But it is asked when the others fail, and is first again when it answers.
+    first.behave();
+    second.when(Seen::any()).answer(Fault::Status(500));
+    for _ in 0..2 {
+        assert_eq!(text(upstream.ask(tag("latest")).await).await, "first");
+    }
+    assert_eq!(second.count(Seen::any()), 4);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::config::check::{unbound, unwritable};
 use crate::config::key::Role;
 use crate::config::settings::Settings;
 use crate::failure::Failure;
-use crate::speak::say;
+use crate::speak::mention;
 
 /// Runs until told to stop.
 pub(crate) fn run(settings: &Settings, warnings: &[String]) -> Result<(), Failure> {
@@ -116,7 +116,7 @@ impl App {
 async fn serve(settings: &Settings) -> Result<(), Failure> {
     let signals = Signals::listen()?;
     let app = App::build(settings)?;
-    say(announce::text(settings, app.addrs()));
+    mention(announce::text(settings, app.addrs()));
     info!(listen = ?app.addrs().listen, admin = %app.addrs().admin, "serving");
 
     let shutdown = CancellationToken::new();
@@ -179,6 +179,8 @@ fn log_to_stderr(filter: &str) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(std::io::stderr)
+        // Complaining there that nobody reads there would be a panic.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .finish();
     // Only a second call could fail, and there is none.

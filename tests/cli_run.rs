@@ -7,8 +7,9 @@
 
 mod cli;
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 
 use cli::{Machine, Node, wait_until};
 
@@ -37,6 +38,33 @@ fn an_idle_node_ends_at_the_first_signal() {
     // The folder is free again and the next start finds it in order.
     let mut again = machine.up(&[]);
     assert!(again.running());
+}
+
+#[test]
+fn a_node_serves_on_when_nobody_reads_what_it_says() {
+    let machine = Machine::new();
+    let mut command = machine.command(["up", "--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
+    command.arg("--data-dir").arg(machine.path("node"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = command
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let serving = log.lines().map(Result::unwrap).find_map(|line| {
+        let (_, rest) = line.split_once("listen=[")?;
+        Some(rest.split_once(']')?.0.to_owned())
+    });
+    let address = serving.unwrap();
+    // The log has lost its reader too, and each request is a line of it.
+    for _ in 0..3 {
+        assert!(cli::get(&address, "/v2/").starts_with("HTTP/1.1 200"));
+    }
+    assert!(child.try_wait().unwrap().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

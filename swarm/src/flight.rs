@@ -7,18 +7,17 @@
 //! Deliberately not here: which source is asked for what, and when.
 
 mod board;
+mod bytes_way;
 mod lanes;
 mod window;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use oci::Digest;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -29,9 +28,9 @@ use lanes::{Lanes, Step};
 
 use crate::engine::{Counters, EngineOptions, FlightScope};
 use crate::hashing::{HashPool, Hashing};
-use crate::reader::{ReadError, WITHHELD_TAIL};
-use crate::source::{Origin, PieceSource};
-use crate::store::{BlobStore, PartialBlob, StoreError};
+use crate::reader::ReadError;
+use crate::source::PieceSource;
+use crate::store::{BlobStore, PartialBlob};
 use crate::transfer::{Action, Event, FetchId, Limits, Now, SourceId, Transfer};
 
 /// Readers that follow the flight are woken for so many fresh bytes...
@@ -213,50 +212,6 @@ impl Flight {
         }
     }
 
-    async fn take_frame(&mut self, fetch: FetchId, bytes: Bytes, origin: Origin) {
-        let len = bytes.len() as u64;
-        self.shared.counters.fetched(origin, len);
-        let Some(place) = self.transfer.place(fetch) else {
-            return;
-        };
-        let kept = usize::try_from(place.end - place.start)
-            .map_or(bytes.len(), |room| room.min(bytes.len()));
-        let bytes = bytes.slice(..kept);
-        let at = place.start..place.start + kept as u64;
-        let new = self.transfer.is_missing(at.clone());
-        if self.store_bytes(at.clone(), &bytes, new).await {
-            if new && let Some(hashing) = &self.hashing {
-                hashing.offer(at.start, bytes, self.relaying);
-            }
-            self.decide(Event::Bytes { fetch, len }).await;
-            self.fresh += kept as u64;
-            if self.fresh >= WAKE || self.board.is_hungry() {
-                self.wake_readers();
-            } else if self.flush_at.is_none() {
-                self.flush_at = Some(Instant::now() + FLUSH);
-            }
-        }
-        if let Some(hashing) = &self.hashing {
-            hashing.advance(self.transfer.first_gap_after(0));
-        }
-    }
-
-    /// False if the bytes have no place any more.
-    async fn store_bytes(&mut self, at: Range<u64>, bytes: &Bytes, new: bool) -> bool {
-        if !self.relaying
-            && let Some(partial) = &self.partial
-        {
-            match partial.write_at(at.start, bytes) {
-                Ok(()) => return true,
-                Err(error) => self.begin_relay(at.start, Some(&error)).await,
-            }
-        }
-        if new {
-            self.board.relay(at.start, bytes.clone());
-        }
-        self.relaying
-    }
-
     /// Tells the transfer, does what it says, and what follows from that.
     async fn decide(&mut self, event: Event) {
         let mut events = vec![event];
@@ -289,6 +244,10 @@ impl Flight {
             }
             Action::Cancel { fetch } => self.lanes.remove(fetch),
             Action::Begin { total } => return Some(self.begin(total).await),
+            Action::Relay { from, whole } => {
+                self.relaying = true;
+                self.board.begin_relay(from, whole);
+            }
             Action::Admit { reader, how } => self.board.answer(reader, Answer::Admitted(how)),
             Action::Refuse { reader, error } => self.board.answer(reader, Answer::Refused(error)),
             Action::Remind { reader, at } => self.board.remind(reader, at),
@@ -300,54 +259,6 @@ impl Flight {
             }
         }
         None
-    }
-
-    /// Takes the blob up in the store; what the store cannot take passes through memory.
-    async fn begin(&mut self, total: u64) -> Event {
-        if self.purpose == Purpose::PassBy {
-            return self.relay_all(total);
-        }
-        let (store, digest, tag) = (self.shared.store.clone(), self.digest, self.scope.tag());
-        let begun = tokio::task::spawn_blocking(move || store.begin(&digest, tag, total)).await;
-        match begun.unwrap_or_else(|error| Err(std::io::Error::other(error).into())) {
-            Ok(partial) => {
-                let present = partial.present();
-                self.partial = Some(partial.clone());
-                self.board.begin(total, Some(partial));
-                Event::Begun { present }
-            }
-            Err(error) => {
-                self.say_relay(&error);
-                self.relay_all(total)
-            }
-        }
-    }
-
-    fn relay_all(&mut self, total: u64) -> Event {
-        let from = self.transfer.relay_start();
-        self.board.begin(total, None);
-        self.board.begin_relay(from);
-        self.relaying = true;
-        Event::Relaying { from }
-    }
-
-    /// The store fails in the middle: what it has stays readable, the rest passes through memory.
-    async fn begin_relay(&mut self, from: u64, error: Option<&StoreError>) {
-        if let Some(error) = error {
-            self.say_relay(error);
-        }
-        self.relaying = true;
-        self.board.begin_relay(from);
-        Box::pin(self.decide(Event::Relaying { from })).await;
-    }
-
-    fn say_relay(&self, error: &StoreError) {
-        self.shared
-            .counters
-            .passed_through
-            .fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(digest = %self.digest.short(), scope = ?self.scope, %error,
-            "cannot store this blob, passing it through");
     }
 
     async fn read_notes(&mut self) {
@@ -404,16 +315,6 @@ impl Flight {
         }
     }
 
-    fn wake_readers(&mut self) {
-        self.fresh = 0;
-        self.flush_at = None;
-        let total = self.transfer.total().unwrap_or(0);
-        let limit = total.saturating_sub(WITHHELD_TAIL);
-        let transfer = &self.transfer;
-        self.board
-            .wake(&|at| at < limit && transfer.first_gap_after(at) > at);
-    }
-
     fn start_hash(&mut self) {
         let Some(total) = self.transfer.total() else {
             return;
@@ -444,22 +345,6 @@ impl Flight {
         };
     }
 
-    fn drop_wrong_bytes(&self) {
-        self.shared
-            .counters
-            .wrong_digests
-            .fetch_add(1, Ordering::Relaxed);
-        let sources: Vec<_> = self.sources.values().map(|s| s.name().to_owned()).collect();
-        tracing::error!(digest = %self.digest, scope = ?self.scope, ?sources,
-            "bytes do not have their digest, dropped");
-        for source in self.sources.values() {
-            source.doubt(&self.digest);
-        }
-        if let Some(partial) = &self.partial {
-            partial.discard();
-        }
-    }
-
     /// Holds fetches back while the hash or the window cannot take more.
     async fn look_after_room(&mut self) {
         let hash_full = self.hashing.as_ref().is_some_and(Hashing::is_full);
@@ -477,21 +362,6 @@ impl Flight {
             let paused = window_full || (hash_full && feeds_hash);
             if self.lanes.pause(fetch, paused) {
                 self.decide(Event::Paused { fetch, paused }).await;
-            }
-        }
-    }
-
-    /// The digest fits: lets the readers go on to the end, and has the store keep the blob.
-    async fn keep(&mut self) {
-        let Some(partial) = self.partial.take().filter(|_| !self.relaying) else {
-            return self.board.verify(None);
-        };
-        self.board.verify(None);
-        let published = tokio::task::spawn_blocking(move || partial.publish()).await;
-        match published.unwrap_or_else(|error| Err(std::io::Error::other(error).into())) {
-            Ok(held) => self.board.verify(Some(held)),
-            Err(error) => {
-                tracing::error!(digest = %self.digest.short(), %error, "cannot keep a verified blob");
             }
         }
     }

@@ -11,7 +11,10 @@
 //! Deliberately not here: bytes, hashing, clocks, tasks (the flight's driver). Peers will be more
 //! sources in the same machine.
 
+mod event;
 mod plan;
+#[cfg(test)]
+mod simulation;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -23,6 +26,7 @@ use std::time::Duration;
 use crate::reader::{How, ReadError, WITHHELD_TAIL};
 use crate::source::{Fault, FetchRange, SourceError};
 use crate::store::ByteSet;
+pub(crate) use event::{Action, Event, FetchId, Limits, Now, ReaderId, SourceId};
 use sources::Sources;
 
 /// A demand so close ahead of a fetch waits for it instead of being fetched on its own; bytes that
@@ -38,92 +42,11 @@ const FETCHES_MAX: usize = 6;
 /// A fetch that brought at least this much counts as progress.
 const PROGRESS: u64 = 64 << 10;
 
-/// Time since the flight began.
-pub(crate) type Now = Duration;
-
-/// A reader, also the key of the source that it brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ReaderId(pub(crate) u64);
-
-/// A source, named after the reader that brought it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct SourceId(pub(crate) u64);
-
-/// One request to one source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct FetchId(pub(crate) u64);
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub(crate) enum Event {
-    /// A reader came; its source may be one that is known already.
-    Joined {
-        reader: ReaderId,
-        source: SourceId,
-        first: FetchRange,
-    },
-    /// An admitted reader says exactly what it reads, now or (an empty range) later. One that is not
-    /// known yet is another place of the reader that brought the source.
-    Reads {
-        reader: ReaderId,
-        source: SourceId,
-        range: Range<u64>,
-    },
-    /// A reader has got this far.
-    At { reader: ReaderId, at: u64 },
-    /// A reader went away.
-    Left { reader: ReaderId },
-    /// A fetch's answer has begun.
-    Head {
-        fetch: FetchId,
-        total: u64,
-        start: u64,
-    },
-    /// The store took up the blob; these bytes were there.
-    Begun { present: ByteSet },
-    /// The store cannot take bytes from `from` on: they pass through memory.
-    Relaying { from: u64 },
-    /// So many bytes of a fetch came, and were kept unless they were there before.
-    Bytes { fetch: FetchId, len: u64 },
-    /// A fetch is held back (true) by us or goes on (false); meanwhile it cannot stall.
-    Paused { fetch: FetchId, paused: bool },
-    /// A fetch's body ended before its end, or its request failed.
-    Failed { fetch: FetchId, error: SourceError },
-    /// The time that [`Transfer::deadline`] named has come.
-    Tick,
-}
-
-/// What the driver must do.
-#[derive(Clone, Debug)]
-pub(crate) enum Action {
-    /// Ask `source` for `range`.
-    Fetch {
-        fetch: FetchId,
-        source: SourceId,
-        range: FetchRange,
-    },
-    /// Drop the request or body; nothing more of it is wanted.
-    Cancel { fetch: FetchId },
-    /// The size is known: take the blob up in the store, then say `Begun` or `Relaying`.
-    Begin { total: u64 },
-    /// The reader may go on.
-    Admit { reader: ReaderId, how: How },
-    /// The reader gets this error instead.
-    Refuse { reader: ReaderId, error: ReadError },
-    /// Tell `At` when this reader gets beyond the offset (`u64::MAX`: never mind).
-    Remind { reader: ReaderId, at: u64 },
-    /// This source will not be asked again.
-    Forget { source: SourceId },
-    /// The flight is over: nobody needs it, or nobody can help it.
-    Finish { error: Option<ReadError> },
-}
-
-/// Bounds in time.
-#[derive(Clone, Debug)]
-pub(crate) struct Limits {
-    pub(crate) stall: Duration,
-    pub(crate) head: Duration,
-    pub(crate) linger: Duration,
+/// Bytes that the store does not take.
+#[derive(Clone, Copy, Debug)]
+struct Relay {
+    from: u64,
+    whole: bool,
 }
 
 /// The state machine of one flight.
@@ -134,8 +57,7 @@ pub(crate) struct Transfer {
     begun: bool,
     /// Bytes that came so far, in the store or through memory.
     present: ByteSet,
-    /// From here on bytes pass through memory only.
-    relay_from: Option<u64>,
+    relay: Option<Relay>,
     /// The whole blob is wanted.
     fill: bool,
     fill_spans: u32,
@@ -195,7 +117,7 @@ impl Transfer {
             total: None,
             begun: false,
             present: ByteSet::new(),
-            relay_from: None,
+            relay: None,
             fill: false,
             fill_spans: 0,
             idle_since: None,
@@ -231,9 +153,9 @@ impl Transfer {
         self.fetches.get(&fetch).map(|f| f.at..f.end)
     }
 
-    /// Whether none of `range` has come.
-    pub(crate) fn is_missing(&self, range: Range<u64>) -> bool {
-        self.present.gaps(range.clone()) == [range]
+    /// The parts of `range` that have not come.
+    pub(crate) fn gaps(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        self.present.gaps(range)
     }
 
     /// The first byte at or after `offset` that has not come.
@@ -243,14 +165,8 @@ impl Transfer {
 
     /// Whether the digest of the whole blob should be worked out as bytes come.
     pub(crate) fn wants_digest(&self) -> bool {
-        self.fill || self.is_whole()
-    }
-
-    /// Where passing bytes through memory would begin: with the first byte that anybody wants.
-    pub(crate) fn relay_start(&self) -> u64 {
-        let starts = self.readers.values().map(|r| r.span(self.total).start);
-        let wanted = self.readers.values().any(|r| r.wants_fill(self.total));
-        if wanted { 0 } else { starts.min().unwrap_or(0) }
+        let possible = self.relay.is_none_or(|relay| relay.whole);
+        possible && (self.fill || self.is_whole())
     }
 
     /// Whether every byte of the blob has come.
@@ -313,10 +229,7 @@ impl Transfer {
                 self.present = present;
                 self.begun = true;
             }
-            Event::Relaying { from } => {
-                self.begun = true;
-                self.relay_from.get_or_insert(from);
-            }
+            Event::NoRoom { fetch } => self.on_no_room(fetch),
             Event::Paused { fetch, paused } => {
                 if let Some(fetch) = self.fetches.get_mut(&fetch) {
                     fetch.paused = paused;
@@ -405,6 +318,28 @@ impl Transfer {
         let asked = |action: &Action| matches!(action, Action::Begin { .. });
         if !self.begun && !self.actions.iter().any(asked) {
             self.actions.push(Action::Begin { total });
+        }
+    }
+
+    /// Chooses what passes through memory: the rest of the whole blob if it is wanted, else what is
+    /// being read. What has come and does not belong there is dropped.
+    fn on_no_room(&mut self, fetch: Option<FetchId>) {
+        self.begun = true;
+        if self.relay.is_some() {
+            return;
+        }
+        let whole = self.fill || self.readers.values().any(|r| r.wants_fill(self.total));
+        let starts = self.readers.values().map(|r| r.span(self.total).start);
+        let come = fetch.and_then(|id| self.fetches.get(&id)).map(|f| f.at);
+        let from = match whole {
+            true => self.present.first_gap_after(0),
+            false => come.or(starts.min()).unwrap_or(0),
+        };
+        self.relay = Some(Relay { from, whole });
+        self.actions.push(Action::Relay { from, whole });
+        if let Some(fetch) = fetch.filter(|_| come != Some(from)) {
+            self.fetches.remove(&fetch);
+            self.actions.push(Action::Cancel { fetch });
         }
     }
 

@@ -1,6 +1,6 @@
 //! The body of an answer, as it arrives.
 //!
-//! A frame is what one read from the socket gave, up to half a mebibyte on a fast link. It ends with
+//! A frame is what one read from the socket gave, about half a mebibyte on a fast link. It ends with
 //! an error when it is shorter than its length, or when nothing arrives for the idle deadline; time
 //! in which the reader does not ask does not count. Dropping it early closes the connection.
 

@@ -18,9 +18,10 @@ use hyper_util::rt::TokioIo;
 
 use super::dial::{Dialled, Socket};
 
-/// Bounds the read buffer, and with it how large a frame of a fast body becomes: hyper grows the
-/// buffer up to this as long as reads fill it.
-pub(super) const FRAME_MAX: usize = 512 * 1024;
+/// What hyper lets its read buffer grow to while reads fill it; it allocates up to twice that, and a
+/// frame is what one read gave. So frames of a fast body have about half a mebibyte, beyond which
+/// `benches/frames.rs` shows no gain.
+pub(super) const FRAME_MAX: usize = 256 * 1024;
 /// Most header lines of an answer.
 const HEADERS_MAX: usize = 128;
 /// Longest head of an answer in bytes.

@@ -51,6 +51,8 @@ struct Relay {
     window: Window,
     /// The next byte to come.
     next: u64,
+    /// The digest will be known.
+    whole: bool,
     full: bool,
 }
 
@@ -276,10 +278,11 @@ impl Board {
     }
 
     /// From `from` on bytes pass through memory.
-    pub(super) fn begin_relay(&self, from: u64) {
+    pub(super) fn begin_relay(&self, from: u64, whole: bool) {
         self.lock().relay.get_or_insert_with(|| Relay {
             window: Window::default(),
             next: from,
+            whole,
             full: false,
         });
     }
@@ -457,7 +460,9 @@ impl State {
                 return Seen::Found(Look::Slice(Slice::from_memory(bytes)));
             }
             let passed = at < relay.next && relay.window.start().is_none_or(|start| start > at);
-            if passed || (at > relay.next + WINDOW_NEAR && !alone) {
+            let coming = at <= relay.next + WINDOW_NEAR || (alone && relay.whole);
+            let to_the_end = range.end > self.total.unwrap_or(0).saturating_sub(WITHHELD_TAIL);
+            if passed || !coming || (to_the_end && !relay.whole) {
                 return Seen::Found(Look::Apart);
             }
         }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::sources::Choice;
 use super::{
-    AHEAD, Action, FETCHES_MAX, Fetch, FetchId, How, NEAR, Now, ReadError, Reader, ReaderId,
+    AHEAD, Action, FETCHES_MAX, Fetch, FetchId, How, NEAR, Now, ReadError, Reader, ReaderId, Relay,
     SPAN_FIRST, SourceId, Transfer,
 };
 use crate::source::FetchRange;
@@ -98,7 +98,7 @@ impl Transfer {
     /// Starts, keeps and ends the wish for the whole blob.
     fn watch_fill(&mut self, now: Now) {
         let wanted = self.readers.values().any(|r| r.wants_fill(self.total));
-        let nothing_stored = self.total.is_none() || self.relay_from.is_some();
+        let nothing_stored = self.total.is_none() || self.relay.is_some();
         if wanted {
             self.fill = true;
             self.idle_since = None;
@@ -115,8 +115,8 @@ impl Transfer {
     /// The fill's demand first, then the readers' by age.
     fn demands(&self) -> Vec<Demand> {
         let end = self.total.unwrap_or(u64::MAX);
-        if let Some(from) = self.relay_from {
-            return self.relay_demand(from).into_iter().collect();
+        if let Some(relay) = self.relay {
+            return self.relay_demand(relay).into_iter().collect();
         }
         let at = self.present.first_gap_after(0);
         let fill = (self.fill && at < end).then_some(Demand {
@@ -139,10 +139,11 @@ impl Transfer {
     }
 
     /// Bytes that pass through memory come in order, once, for all.
-    fn relay_demand(&self, from: u64) -> Option<Demand> {
-        let at = self.present.first_gap_after(from);
+    fn relay_demand(&self, relay: Relay) -> Option<Demand> {
+        let at = self.present.first_gap_after(relay.from);
         let ends = self.readers.values().map(|r| r.span(self.total).end);
-        let end = if self.fill { self.total } else { ends.max() }?;
+        let whole = self.fill && relay.whole;
+        let end = if whole { self.total } else { ends.max() }?;
         (at < end).then_some(Demand {
             at,
             end,

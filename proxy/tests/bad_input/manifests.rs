@@ -276,8 +276,8 @@ async fn a_registry_that_never_answers_is_given_up() {
     let origin = Origin::start().await;
     let image = origin.push_image(REPOSITORY, "1", &[b"layer"]);
     let node = Node::with(vec![registry("docker.io", &[&origin])], |config| {
-        config.limits.head = Duration::from_millis(800);
-        config.limits.revalidation = Duration::from_millis(200);
+        config.limits.head = Duration::from_secs(3);
+        config.limits.revalidation = Duration::from_millis(500);
         config.trust.tag = Duration::ZERO;
     });
     let path = manifest_path("1");

@@ -19,21 +19,9 @@ const CLIENTS: [Client; 6] = [
 
 fn pull_all(lab: &Lab, darner: &Darner) -> Result<()> {
     let image = image("library/small:1")?;
-    let pull = Pull {
-        lab,
-        darner,
-        image: "docker.io/library/small:1",
-        account: None,
-    };
+    let pull = Pull::public(lab, darner, "docker.io/library/small:1");
     for client in CLIENTS {
-        let digest = client
-            .pull(&pull)
-            .with_context(|| format!("{client} with upstream gone"))?;
-        ensure!(
-            digest == image.digest,
-            "{client} has {digest}, upstream had {}",
-            image.digest
-        );
+        client.pull_same(&pull, &image)?;
     }
     Ok(())
 }
@@ -43,12 +31,7 @@ fn what_was_pulled_is_pulled_again_with_upstream_gone() {
     in_lab(|lab| {
         let mut origin = Origin::start(lab, &Access::Open)?;
         let darner = Darner::start(lab, &[("docker.io", &origin.url())])?;
-        let pull = Pull {
-            lab,
-            darner: &darner,
-            image: "docker.io/library/small:1",
-            account: None,
-        };
+        let pull = Pull::public(lab, &darner, "docker.io/library/small:1");
         Client::Skopeo.pull(&pull)?;
         origin.stop()?;
         pull_all(lab, &darner)?;

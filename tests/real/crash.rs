@@ -21,12 +21,7 @@ fn killed_in_mid_pull(lab: &Lab, client: Client) -> Result<()> {
     let relay = Relay::start(origin.addr)?;
     relay.limit(UPSTREAM_BYTES_PER_SECOND);
     let darner = Darner::start(lab, &[("docker.io", &relay.url())])?;
-    let pull = Pull {
-        lab,
-        darner: &darner,
-        image: "docker.io/library/lab:layers",
-        account: None,
-    };
+    let pull = Pull::public(lab, &darner, "docker.io/library/lab:layers");
     thread::scope(|scope| -> Result<()> {
         // This one may fail or not, as its client likes.
         let first = scope.spawn(|| client.pull(&pull));
@@ -39,12 +34,9 @@ fn killed_in_mid_pull(lab: &Lab, client: Client) -> Result<()> {
         let _ = first.join();
         Ok(())
     })?;
-    let digest = client.pull(&pull).context("the pull after the restart")?;
-    ensure!(
-        digest == image.digest,
-        "{client} has {digest}, upstream has {}",
-        image.digest
-    );
+    client
+        .pull_same(&pull, &image)
+        .context("the pull after the restart")?;
     let (bytes, size) = (relay.bytes(), image.size());
     ensure!(
         bytes * 10 <= size * 12,
@@ -68,12 +60,7 @@ fn ends_by_sigterm() {
     in_lab(|lab| {
         let origin = Origin::start(lab, &Access::Open)?;
         let darner = Darner::start(lab, &[("docker.io", &origin.url())])?;
-        let pull = Pull {
-            lab,
-            darner: &darner,
-            image: "docker.io/library/small:1",
-            account: None,
-        };
+        let pull = Pull::public(lab, &darner, "docker.io/library/small:1");
         Client::Skopeo.pull(&pull)?;
         darner.stop()
     });

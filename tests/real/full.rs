@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 
 use crate::clients::{Client, Pull, containerd, docker};
-use crate::support::darner::Darner;
+use crate::support::darner::{Darner, With};
 use crate::support::images::image;
 use crate::support::origin::{Access, Origin};
 use crate::support::{Lab, in_lab, run};
@@ -29,28 +29,38 @@ fn file_system(lab: &Lab, options: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn pulled_all_the_same(lab: &Lab, disk: &std::path::Path) -> Result<()> {
+fn pulled_all_the_same(lab: &Lab, with: &With<'_>) -> Result<()> {
     let image = image("library/lab:layers")?;
     let origin = Origin::start(lab, &Access::Open)?;
-    let darner = Darner::start_in(lab, disk, &[("docker.io", &origin.url())])?;
-    let pull = Pull {
-        lab,
-        darner: &darner,
-        image: "docker.io/library/lab:layers",
-        account: None,
-    };
+    let darner = Darner::start_with(lab, &[("docker.io", &origin.url())], with)?;
+    let pull = Pull::public(lab, &darner, "docker.io/library/lab:layers");
     for client in CLIENTS {
-        let digest = client.pull(&pull).with_context(|| format!("{client}"))?;
-        ensure!(
-            digest == image.digest,
-            "{client} has {digest}, upstream has {}",
-            image.digest
-        );
+        client.pull_same(&pull, &image)?;
     }
     Ok(())
 }
 
 #[test]
 fn a_disk_smaller_than_the_image() {
-    in_lab(|lab| pulled_all_the_same(lab, &file_system(lab, "size=64m")?));
+    in_lab(|lab| {
+        let disk = file_system(lab, "size=64m")?;
+        pulled_all_the_same(
+            lab,
+            &With {
+                data: Some(&disk),
+                ..With::default()
+            },
+        )
+    });
+}
+
+#[test]
+fn a_cache_smaller_than_the_image() {
+    in_lab(|lab| {
+        let with = With {
+            flags: &["--cache-size", "100MiB"],
+            ..With::default()
+        };
+        pulled_all_the_same(lab, &with)
+    });
 }

@@ -8,12 +8,14 @@
 mod clients;
 mod support;
 
+mod accounts;
 mod alone;
 mod crash;
 mod full;
 mod private;
 mod pulls;
 mod ranges;
+mod switch;
 mod tampered;
 mod together;
 mod view;

@@ -80,14 +80,7 @@ fn only_with_right(lab: &Lab, origin: &Origin) -> Result<()> {
             image: PRIVATE,
             account: Some(ACCOUNT),
         };
-        let digest = reader
-            .pull(&pull)
-            .with_context(|| format!("{reader} with the right"))?;
-        ensure!(
-            digest == image.digest,
-            "{reader} has {digest}, upstream has {}",
-            image.digest
-        );
+        reader.pull_same(&pull, &image)?;
     }
     // Whether a reader may have the held bytes is asked by HEAD or for one byte: the whole came once.
     let biggest = image.biggest()?;
@@ -132,24 +125,14 @@ fn public_images_of_a_registry_with_tokens_need_no_account() {
         let origin = Origin::start(lab, &Access::Token(&tokens))?;
         let darner = Darner::start(lab, &[("docker.io", &origin.url())])?;
         let image = image("library/small:1")?;
-        let pull = Pull {
-            lab,
-            darner: &darner,
-            image: "docker.io/library/small:1",
-            account: None,
-        };
+        let pull = Pull::public(lab, &darner, "docker.io/library/small:1");
         // dockerd and podman see no challenge from the ping: Darner gets the anonymous token itself.
         for client in [
             Client::Docker(docker::Version::Debian),
             Client::Podman,
             Client::Skopeo,
         ] {
-            let digest = client.pull(&pull).with_context(|| format!("{client}"))?;
-            ensure!(
-                digest == image.digest,
-                "{client} has {digest}, upstream has {}",
-                image.digest
-            );
+            client.pull_same(&pull, &image)?;
         }
         Ok(())
     });

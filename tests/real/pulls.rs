@@ -14,32 +14,13 @@ fn cold_and_warm(lab: &Lab, client: Client, name: &str, registry: &str) -> Resul
     let origin = Origin::start(lab, &Access::Open)?;
     let darner = Darner::start(lab, &[(registry, &origin.url())])?;
     let reference = format!("{registry}/{name}");
-    let pull = Pull {
-        lab,
-        darner: &darner,
-        image: &reference,
-        account: None,
-    };
+    let pull = Pull::public(lab, &darner, &reference);
 
-    let cold = client
-        .pull(&pull)
-        .with_context(|| format!("cold pull by {client}"))?;
-    ensure!(
-        cold == image.digest,
-        "{client} has {cold}, upstream has {}",
-        image.digest
-    );
+    client.pull_same(&pull, &image)?;
     let asked = origin.blob_gets();
     once_each(&image, &asked).with_context(|| format!("cold pull by {client}"))?;
 
-    let warm = client
-        .pull(&pull)
-        .with_context(|| format!("warm pull by {client}"))?;
-    ensure!(
-        warm == image.digest,
-        "{client} has {warm}, upstream has {}",
-        image.digest
-    );
+    client.pull_same(&pull, &image)?;
     let again = origin.blob_gets();
     ensure!(
         again.len() == asked.len(),
@@ -91,4 +72,25 @@ each! {
     zstd_layer_by_podman: Client::Podman, "library/lab:zstd", "docker.io";
     other_registry_by_ns: Client::Cri(containerd::Version::V1_7), "org/app:1", "quay.test";
     other_registry_by_path: Client::Podman, "org/app:1", "quay.test";
+}
+
+#[test]
+fn by_digest() {
+    in_lab(|lab| {
+        let image = image("library/small:1")?;
+        let origin = Origin::start(lab, &Access::Open)?;
+        let darner = Darner::start(lab, &[("docker.io", &origin.url())])?;
+        let reference = format!("docker.io/library/small@{}", image.digest);
+        let pull = Pull::public(lab, &darner, &reference);
+        for client in [
+            Client::Ctr(containerd::Version::Debian),
+            Client::Cri(containerd::Version::V2),
+            Client::Docker(docker::Version::Debian),
+            Client::Docker(docker::Version::NewContainerdStore),
+            Client::Podman,
+        ] {
+            client.pull_same(&pull, &image)?;
+        }
+        once_each(&image, &origin.blob_gets())
+    });
 }

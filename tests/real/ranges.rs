@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
+use crate::clients::{Client, Pull, containerd};
 use crate::support::darner::Darner;
 use crate::support::images::{blob_file, image, storage};
 use crate::support::origin::{Access, Origin};
@@ -62,6 +63,25 @@ fn the_first_byte_of_a_cold_blob_does_not_wait_for_its_end() {
             passed < blob.size / 4,
             "{passed} of {} bytes had come from upstream before the first was handed on",
             blob.size
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn layers_fetched_by_several_open_ranges_at_once_cost_upstream_little_more_than_once() {
+    in_lab(|lab| {
+        let image = image("library/lab:zstd")?;
+        let origin = Origin::start(lab, &Access::Open)?;
+        let relay = Relay::start(origin.addr)?;
+        let darner = Darner::start(lab, &[("docker.io", &relay.url())])?;
+        let pull = Pull::public(lab, &darner, "docker.io/library/lab:zstd");
+        Client::Cri(containerd::Version::V2Ranges).pull_same(&pull, &image)?;
+        let (bytes, size) = (relay.bytes(), image.size());
+        ensure!(
+            bytes * 10 <= size * 13,
+            "upstream sent {bytes} bytes for an image of {size}: {:#?}",
+            origin.blob_gets()
         );
         Ok(())
     });

@@ -26,12 +26,7 @@ fn status_tells_where_the_bytes_came_from() {
         let image = image("library/small:1")?;
         let origin = Origin::start(lab, &Access::Open)?;
         let darner = Darner::start(lab, &[("docker.io", &origin.url())])?;
-        let pull = Pull {
-            lab,
-            darner: &darner,
-            image: "docker.io/library/small:1",
-            account: None,
-        };
+        let pull = Pull::public(lab, &darner, "docker.io/library/small:1");
         let bytes = |source: &str| -> Result<u64> {
             let all: Value = serde_json::from_str(&status(&darner, &["--json"])?)?;
             all["sent_bytes"][source]

@@ -16,6 +16,8 @@ pub(crate) enum Version {
     Debian,
     V1_7,
     V2,
+    /// The same, fetching layers by several open-ended ranges at once, which it leaves in mid-way.
+    V2Ranges,
 }
 
 impl Version {
@@ -24,7 +26,7 @@ impl Version {
         match self {
             Self::Debian => PathBuf::from("/usr/bin"),
             Self::V1_7 => fetched().join("clients/containerd-1.7/usr/bin"),
-            Self::V2 => fetched().join("clients/containerd-2/usr/bin"),
+            Self::V2 | Self::V2Ranges => fetched().join("clients/containerd-2/usr/bin"),
         }
     }
 }
@@ -111,7 +113,12 @@ fn config_text(version: Version, folder: &Path) -> String {
     let folder = folder.display();
     let (number, images) = match version {
         Version::Debian | Version::V1_7 => (2, "io.containerd.grpc.v1.cri"),
-        Version::V2 => (3, "io.containerd.cri.v1.images"),
+        Version::V2 | Version::V2Ranges => (3, "io.containerd.cri.v1.images"),
+    };
+    let ranges = if version == Version::V2Ranges {
+        "[plugins.\"io.containerd.transfer.v1.local\"]\n  max_concurrent_downloads = 4\n  concurrent_layer_fetch_buffer = 8388608\n"
+    } else {
+        ""
     };
     // Left out: what would write outside the folder, or look for devices that are not there.
     format!(
@@ -129,6 +136,6 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.bt
   path = "{folder}/opt"
 [plugins."{images}".registry]
   config_path = "{folder}/certs.d"
-"#
+{ranges}"#
     )
 }

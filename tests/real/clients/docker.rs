@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{PULL, Pull, command, containerd, files};
+use super::{PULL, Pull, basic, command, containerd, files};
 use crate::support::process::Daemon;
 use crate::support::{fetched, run};
 
@@ -134,9 +134,4 @@ impl Dockerd {
             "1.41".to_owned()
         })
     }
-}
-
-fn basic(user: &str, password: &str) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))
 }

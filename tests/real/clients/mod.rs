@@ -13,10 +13,13 @@ use std::fmt;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::support::Lab;
 use crate::support::darner::Darner;
+use crate::support::images::Image;
 
 /// How long one pull may take; the slowest seen is a tenth of it.
 pub(crate) const PULL: Duration = Duration::from_secs(240);
@@ -38,6 +41,23 @@ pub(crate) enum Client {
 }
 
 impl Client {
+    /// Pulls from an empty state and finds what upstream has.
+    ///
+    /// # Errors
+    ///
+    /// What the client said when the pull fails, or the digest it has when that is another.
+    pub(crate) fn pull_same(self, pull: &Pull<'_>, image: &Image) -> Result<()> {
+        let digest = self
+            .pull(pull)
+            .with_context(|| format!("{self} pulls {}", pull.image))?;
+        ensure!(
+            digest == image.digest,
+            "{self} has {digest}, upstream has {}",
+            image.digest
+        );
+        Ok(())
+    }
+
     /// Pulls from an empty state and gives the digest that the reference had for this client.
     ///
     /// # Errors
@@ -70,7 +90,17 @@ pub(crate) struct Pull<'a> {
     pub(crate) account: Option<(&'a str, &'a str)>,
 }
 
-impl Pull<'_> {
+impl<'a> Pull<'a> {
+    /// What anyone may pull.
+    pub(crate) fn public(lab: &'a Lab, darner: &'a Darner, image: &'a str) -> Self {
+        Self {
+            lab,
+            darner,
+            image,
+            account: None,
+        }
+    }
+
     /// The registry's host name.
     pub(crate) fn registry(&self) -> &str {
         self.image.split('/').next().unwrap_or_default()
@@ -94,4 +124,9 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// A user and password as login files keep them.
+pub(crate) fn basic(user: &str, password: &str) -> String {
+    STANDARD.encode(format!("{user}:{password}"))
 }

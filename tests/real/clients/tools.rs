@@ -1,8 +1,9 @@
 //! podman and skopeo: no daemon, one command each.
 
 use anyhow::{Context, Result};
+use serde_json::json;
 
-use super::{PULL, Pull, command, files};
+use super::{PULL, Pull, basic, command, files};
 use crate::support::images::digest_of;
 use crate::support::run;
 
@@ -17,9 +18,19 @@ pub(crate) fn podman_pull(pull: &Pull<'_>) -> Result<String> {
         folder.join("policy.json"),
         r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,
     )?;
+    let login = folder.join("auth.json");
+    let mut auths = json!({"auths": {}});
+    if let Some((user, password)) = pull.account {
+        // podman looks a mirror's account up by the mirror's own address.
+        auths["auths"][pull.darner.addr.to_string()] = json!({"auth": basic(user, password)});
+    }
+    std::fs::write(&login, auths.to_string())?;
     let podman = |words: &[&str]| {
         let mut podman = command("podman");
-        podman.env("HOME", &folder).env("TMPDIR", &folder);
+        podman
+            .env("HOME", &folder)
+            .env("TMPDIR", &folder)
+            .env("REGISTRY_AUTH_FILE", &login);
         podman
             .arg("--root")
             .arg(folder.join("root"))

@@ -22,16 +22,35 @@ pub(crate) struct Darner {
     pub(crate) admin: SocketAddr,
 }
 
+/// What a test sets up otherwise than a newcomer does.
+#[derive(Default)]
+pub(crate) struct With<'a> {
+    /// The data folder; one of its own if `None`.
+    pub(crate) data: Option<&'a Path>,
+    /// More flags.
+    pub(crate) flags: &'a [&'a str],
+    /// The configuration file's text.
+    pub(crate) file: &'a str,
+    /// A folder in which it finds programs first.
+    pub(crate) programs: Option<&'a Path>,
+}
+
 impl Darner {
-    /// Starts it with an empty data folder and these registries: name and URL.
+    /// Starts it with an empty data folder and these registries: name and URLs.
     pub(crate) fn start(lab: &Lab, registries: &[(&str, &str)]) -> Result<Self> {
-        Self::start_in(lab, &lab.folder("data")?, registries)
+        Self::start_with(lab, registries, &With::default())
     }
 
-    /// The same with this data folder.
-    pub(crate) fn start_in(lab: &Lab, data: &Path, registries: &[(&str, &str)]) -> Result<Self> {
+    /// The same, set up otherwise.
+    pub(crate) fn start_with(
+        lab: &Lab,
+        registries: &[(&str, &str)],
+        with: &With<'_>,
+    ) -> Result<Self> {
         let folder = lab.folder("darner")?;
         let (addr, admin) = (free_port()?, free_port()?);
+        let file = folder.join("darner.toml");
+        std::fs::write(&file, with.file)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_darner"));
         command.args([
             "up",
@@ -39,14 +58,21 @@ impl Darner {
             &addr.to_string(),
             "--admin",
             &admin.to_string(),
-            "--log",
-            "debug",
         ]);
+        // Always a file of its own: the machine's is not part of the test.
+        command.args(["--log", "debug", "--config"]).arg(&file);
         // The machine that runs the tests may be nearly full; that is tested elsewhere.
-        command
-            .args(["--min-free", "1%"])
-            .arg("--data-dir")
-            .arg(data);
+        command.args(["--min-free", "1%"]).args(with.flags);
+        command.arg("--data-dir").arg(
+            with.data
+                .map_or_else(|| folder.join("data"), Path::to_owned),
+        );
+        if let Some(programs) = with.programs {
+            command.env(
+                "PATH",
+                format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", programs.display()),
+            );
+        }
         for (name, url) in registries {
             command.arg("--registry").arg(format!("{name}={url}"));
         }
@@ -86,7 +112,7 @@ fn start(command: &Command, folder: &Path, addr: SocketAddr) -> Result<Daemon> {
     daemon.wait_until("darner to answer", Duration::from_secs(20), |_| {
         http::get(addr, "/v2/", &[])
             .ok()
-            .filter(|answer| answer.status == 200)
+            .filter(|answer| matches!(answer.status, 200 | 401))
     })?;
     Ok(daemon)
 }

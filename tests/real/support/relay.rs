@@ -63,6 +63,13 @@ impl Relay {
         self.shared.rate.store(bytes_per_second, Ordering::Relaxed);
     }
 
+    /// Ends every connection where it is; new ones are refused.
+    pub(crate) fn end(&self) {
+        self.shared.ended.store(true, Ordering::Relaxed);
+        // Wakes the accepting thread, which closes the listening socket.
+        let _ = TcpStream::connect(self.addr);
+    }
+
     /// Bytes from upstream so far, heads included.
     pub(crate) fn bytes(&self) -> u64 {
         self.shared.down.load(Ordering::Relaxed)
@@ -71,9 +78,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::Relaxed);
-        // Wakes the accepting thread.
-        let _ = TcpStream::connect(self.addr);
+        self.end();
     }
 }
 

@@ -60,7 +60,7 @@ pub(crate) async fn head(
     {
         return Ok(body::head(held.total(), digest));
     }
-    let size = read.confirm_by_head(held.is_some()).await?;
+    let size = read.confirm(held.is_some()).await?;
     let size = held.map(|held| held.total()).or(size);
     size.map(|size| body::head(size, digest))
         .ok_or_else(|| Refusal::invalid(Kind::Blob, "the registry does not tell the blob's size"))
@@ -91,33 +91,32 @@ struct Read<'a> {
 
 impl Read<'_> {
     async fn open(&self) -> Result<BlobReader, Refusal> {
+        let held = self.front.engine.held(self.digest);
         if self.may(Said::Nothing) {
-            return match self.front.engine.held(self.digest) {
+            return match held {
                 Some(held) => Ok(held),
-                None => self.read().await.map_err(|error| self.refusal(&error)),
+                None => self.read().await.map_err(|error| self.no(&error).refusal),
             };
+        }
+        if let Some(held) = held {
+            self.confirm(true).await?;
+            return Ok(held);
         }
         let asked = self.reader.asked_blob(self.digest);
         if let Some(refusal) = self.front.refused_before(&asked) {
             return Err(refusal);
         }
-        let held = self.front.engine.held(self.digest);
-        if held.is_some() {
-            self.confirm_by_head(true).await?;
-        }
-        if let Some(held) = held {
-            return Ok(held);
-        }
         let mut own = None;
         let ask = async || {
-            let (blob, confirmed) = self.confirm_by_read().await?;
+            let (blob, size) = self.confirm_by_read().await?;
             own = blob;
-            Ok(confirmed)
+            Ok(size)
         };
-        self.front.confirming.run(asked, ask).await?;
+        let confirmed = self.front.confirming.run(asked, ask).await;
+        confirmed.map_err(|no: No| no.refusal)?;
         match own {
             Some(blob) => Ok(blob),
-            None => self.read().await.map_err(|error| self.refusal(&error)),
+            None => self.read().await.map_err(|error| self.no(&error).refusal),
         }
     }
 
@@ -159,14 +158,12 @@ impl Read<'_> {
     }
 
     /// Reads with this reader's own rights: when its source has answered, that is upstream's yes.
-    async fn confirm_by_read(&self) -> Result<(Option<BlobReader>, Option<u64>), Refusal> {
+    async fn confirm_by_read(&self) -> Result<(Option<BlobReader>, Option<u64>), No> {
         let blob = match self.read().await {
             Ok(blob) => blob,
             // Beyond the end of what another reader brings in: the size is not for everybody.
-            Err(ReadError::Unsatisfiable { .. }) => {
-                return Ok((None, self.ask_head().await?));
-            }
-            Err(error) => return Err(self.refusal(&error)),
+            Err(ReadError::Unsatisfiable { .. }) => return Ok((None, self.ask().await?)),
+            Err(error) => return Err(self.no(&error)),
         };
         match blob.how() {
             How::Started => {
@@ -174,36 +171,41 @@ impl Read<'_> {
                 self.front.was_served(self.reader, Identity::Client);
                 self.belongs();
             }
-            How::Joined | How::Held => {
-                self.ask_head().await?;
-            }
+            How::Joined | How::Held if self.may_while_away() => {}
+            How::Joined | How::Held => match self.ask().await {
+                Err(no) if !no.may_serve(self) => return Err(no),
+                _ => {}
+            },
         }
         let total = blob.total();
         Ok((Some(blob), Some(total)))
     }
 
-    /// Upstream's yes or no, and the size if it tells it. Held bytes are also given while it is
+    /// Upstream's yes, and the size if it tells it. Bytes that are here are also given while it is
     /// away, to whom they may be.
-    async fn confirm_by_head(&self, held: bool) -> Result<Option<u64>, Refusal> {
+    async fn confirm(&self, here: bool) -> Result<Option<u64>, Refusal> {
         let asked = self.reader.asked_blob(self.digest);
         if let Some(refusal) = self.front.refused_before(&asked) {
             return Err(refusal);
         }
-        let even_alone = held && self.may(Said::Away);
-        if even_alone && self.front.is_away(&self.reader.place.registry) {
+        if here && self.may_while_away() {
             return Ok(None);
         }
-        let ask = async || self.ask_head().await;
-        let answer = self.front.confirming.run(asked, ask).await;
-        match answer {
-            Err(_) if even_alone && self.may(Said::Away) => Ok(None),
-            answer => answer,
+        let ask = async || self.ask().await;
+        match self.front.confirming.run(asked, ask).await {
+            Err(no) if here && no.may_serve(self) => Ok(None),
+            answer => answer.map_err(|no| no.refusal),
         }
     }
 
-    async fn ask_head(&self) -> Result<Option<u64>, Refusal> {
-        let held = self.front.engine.held(self.digest).is_some();
-        let within = if held && self.may(Said::Away) {
+    /// Whether upstream was away a moment ago and this reader may read what is here without it.
+    fn may_while_away(&self) -> bool {
+        self.front.is_away(&self.reader.place.registry) && self.may(Said::Away)
+    }
+
+    /// Asks upstream by HEAD.
+    async fn ask(&self) -> Result<Option<u64>, No> {
+        let within = if self.may(Said::Away) {
             self.front.limits.revalidation
         } else {
             self.front.limits.head
@@ -223,11 +225,7 @@ impl Read<'_> {
                 self.belongs();
                 Ok(size_of(&answer))
             }
-            Err(error) => {
-                let refusal = self.front.told(self.reader, Kind::Blob, &error);
-                self.remember(&error, &refusal);
-                Err(refusal)
-            }
+            Err(error) => Err(self.no_of_upstream(&error)),
         }
     }
 
@@ -244,34 +242,56 @@ impl Read<'_> {
         }
     }
 
-    /// The client's answer to a failed read; what it says of rights is noted.
-    fn refusal(&self, error: &ReadError) -> Refusal {
+    /// What a failed read means for the client; what it says of rights is noted.
+    fn no(&self, error: &ReadError) -> No {
+        tracing::debug!(place = %self.reader.place, digest = self.digest.short(), %error,
+            "blob cannot be read");
         let cause = match error {
             ReadError::Source(error) => upstream_cause(error),
             _ => None,
         };
-        let refusal = match cause {
-            Some(cause) => self.front.told(self.reader, Kind::Blob, cause),
-            None => Refusal::blob(error),
-        };
-        tracing::debug!(place = %self.reader.place, digest = self.digest.short(), %error,
-            status = refusal.status().as_u16(), "blob cannot be read");
-        if let Some(cause) = cause {
-            self.front.was_refused(self.reader, cause);
-            self.remember(cause, &refusal);
+        match cause {
+            Some(cause) => {
+                self.front.was_refused(self.reader, cause);
+                self.no_of_upstream(cause)
+            }
+            None => No {
+                refusal: Refusal::blob(error),
+                away: false,
+            },
         }
-        refusal
     }
 
-    fn remember(&self, error: &UpstreamError, refusal: &Refusal) {
-        if said(error) == Said::No {
+    fn no_of_upstream(&self, error: &UpstreamError) -> No {
+        let refusal = self.front.told(self.reader, Kind::Blob, error);
+        let said = said(error);
+        if said == Said::No {
             let asked = self.reader.asked_blob(self.digest);
-            self.front.remember_refusal(asked, refusal);
+            self.front.remember_refusal(asked, &refusal);
+        }
+        No {
+            refusal,
+            away: said == Said::Away,
         }
     }
 }
 
-/// The whole blob's size.
+/// Why upstream has not confirmed a read.
+#[derive(Clone)]
+pub(crate) struct No {
+    refusal: Refusal,
+    /// It said nothing about rights.
+    away: bool,
+}
+
+impl No {
+    /// Whether bytes that are here may be given all the same.
+    fn may_serve(&self, read: &Read<'_>) -> bool {
+        self.away && read.may(Said::Away)
+    }
+}
+
+/// The whole blob's size, from the answer to HEAD or to a request for its first byte.
 fn size_of(answer: &Answer) -> Option<u64> {
     let text = |name| answer.headers.get(name)?.to_str().ok();
     if answer.status == StatusCode::PARTIAL_CONTENT {

@@ -14,6 +14,7 @@
 mod shelf;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use oci::{Digest, Tag};
@@ -112,6 +113,8 @@ pub struct Catalog {
     members: Shelf<MemberFact>,
     public: Shelf<PublicFact>,
     waiting: Mutex<Vec<Row>>,
+    /// The last write failed, which was said once.
+    ailing: AtomicBool,
 }
 
 impl Catalog {
@@ -154,6 +157,7 @@ impl Catalog {
             members: Shelf::new("members"),
             public: Shelf::new("public"),
             waiting: Mutex::default(),
+            ailing: AtomicBool::new(false),
         };
         let transaction = catalog.database.begin_write()?;
         for table in catalog.tables() {
@@ -253,8 +257,10 @@ impl Catalog {
         if rows.is_empty() {
             return;
         }
-        if let Err(error) = self.write(&rows) {
-            tracing::warn!(%error, rows = rows.len(),
+        let written = self.write(&rows);
+        let ailed = self.ailing.swap(written.is_err(), Ordering::Relaxed);
+        if let (Err(error), false) = (written, ailed) {
+            tracing::warn!(%error,
                 "the catalog cannot be written: what is new is forgotten at exit");
         }
     }

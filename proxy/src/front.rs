@@ -14,6 +14,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use swarm::{BlobStore, Engine, FetchRange};
 
 use crate::accept::AcceptClass;
+use crate::blobs::No;
 use crate::catalog::{Catalog, Note, PublicFact, UnixSeconds};
 use crate::coalesce::Coalesce;
 use crate::config::{Limits, Trust};
@@ -57,7 +58,7 @@ pub(crate) struct Front {
     /// Manifests on their way.
     pub(crate) fetching: Coalesce<Asked, Result<Resolution, Failure>>,
     /// Questions about blobs being asked: the size, when upstream says yes.
-    pub(crate) confirming: Coalesce<Asked, Result<Option<u64>, Refusal>>,
+    pub(crate) confirming: Coalesce<Asked, Result<Option<u64>, No>>,
     refusals: Cache<Asked, (Refusal, Instant)>,
     away: Cache<Registry, Instant>,
     pub(crate) ping: Ping,

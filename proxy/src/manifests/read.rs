@@ -42,7 +42,8 @@ pub(super) async fn bytes(
     Ok((bytes, Source::Upstream))
 }
 
-/// The bytes if they are here.
+/// The bytes if they are here. Those from disk are hashed again: it costs little, once, and no
+/// client recovers from a wrong manifest.
 pub(super) async fn local(front: &Front, digest: &Digest) -> Option<Bytes> {
     if let Some(bytes) = front.manifests.get(digest) {
         return Some(bytes);
@@ -51,9 +52,24 @@ pub(super) async fn local(front: &Front, digest: &Digest) -> Option<Bytes> {
     if held.total() > front.limits.manifest_bytes {
         return None;
     }
+    let (store, wanted) = (front.store.clone(), *digest);
     // A file: reading it may wait for the disk.
-    let read = tokio::task::spawn_blocking(move || held.read_all()).await;
-    let bytes = read.ok()?.ok()?;
+    let read = tokio::task::spawn_blocking(move || {
+        let bytes = held.read_all().ok()?;
+        if Digest::of(wanted.algorithm(), &bytes) == wanted {
+            return Some(bytes);
+        }
+        tracing::warn!(
+            digest = wanted.short(),
+            "a held manifest is rotten: dropped"
+        );
+        drop(held);
+        if let Err(error) = store.remove(&wanted) {
+            tracing::warn!(%error, digest = wanted.short(), "it cannot be dropped");
+        }
+        None
+    });
+    let bytes = read.await.ok()??;
     front.manifests.insert(*digest, bytes.clone());
     Some(bytes)
 }

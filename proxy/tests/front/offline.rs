@@ -109,3 +109,60 @@ async fn a_tag_that_is_gone_stays_gone() {
     assert_eq!(node.get(&path).await.status, StatusCode::BAD_GATEWAY);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_damaged_catalog_costs_questions_and_no_bytes() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start().await);
+    let image = Image::new("library/app", 1, 300_000);
+    image.push(&origin, "v1");
+    let config = config(folder.path(), &[("docker.io", &origin)]);
+    let node = Node::start(config.clone());
+    pull(&node, &image, "v1").await;
+    node.stop().await;
+    std::fs::write(folder.path().join("catalog.redb"), "not a catalog").unwrap();
+    let node = Node::start(config);
+    pull(&node, &image, "v1").await;
+    let layer = image.blob_path(&image.layers[0]);
+    assert_eq!(origin.count(&http::Method::GET, &layer), 1);
+    assert!(folder.path().join("catalog.redb.damaged-0").exists());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_rotten_manifest_is_fetched_again() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start().await);
+    let image = Image::new("library/app", 1, 1000);
+    image.push(&origin, "v1");
+    let config = config(folder.path(), &[("docker.io", &origin)]);
+    let node = Node::start(config.clone());
+    pull(&node, &image, "v1").await;
+    node.stop().await;
+    let hex = oci::Digest::sha256(&image.manifest).hex();
+    let file = folder
+        .path()
+        .join("blobs/sha256")
+        .join(&hex[..2])
+        .join(&hex);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[10] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let node = Node::start(config);
+    pull(&node, &image, "v1").await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_store_cannot_take_is_passed_through() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start().await);
+    let mut config = config(folder.path(), &[("docker.io", &origin)]);
+    config.cache_size = 64 << 20;
+    let blob = crate::image::noise(1, (64 << 20) + 1000);
+    origin.content().blob("library/app", &blob);
+    let node = Node::start(config);
+    let path = format!("/v2/library/app/blobs/{}", oci::Digest::sha256(&blob));
+    for _ in 0..2 {
+        let reply = node.get(&path).await;
+        assert!(reply.body == blob && !reply.cut);
+    }
+    node.stop().await;
+}

@@ -63,6 +63,11 @@ impl Content {
         self.blob_as(repository, Digest::sha256(bytes), bytes);
     }
 
+    pub(crate) fn remove_blob(&mut self, repository: &str, bytes: &Bytes) {
+        let key = (repository.to_owned(), Digest::sha256(bytes));
+        self.blobs.remove(&key);
+    }
+
     pub(crate) fn blob_as(&mut self, repository: &str, digest: Digest, bytes: &Bytes) {
         let key = (repository.to_owned(), digest);
         self.blobs.insert(key, bytes.clone());

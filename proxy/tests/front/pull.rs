@@ -23,7 +23,12 @@ pub(crate) async fn pull(node: &Node, image: &Image, tag: &str) -> Vec<Reply> {
     }
     for blob in image.layers.iter().chain([&image.config]) {
         let reply = node.get(&image.blob_path(blob)).await;
-        assert!(reply.body == blob, "blob differs: {:?}", reply.status);
+        assert!(
+            reply.body == blob,
+            "{:?}: {:?}",
+            reply.status,
+            reply.body.get(..200)
+        );
         replies.push(reply);
     }
     assert!(

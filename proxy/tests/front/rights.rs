@@ -244,3 +244,18 @@ async fn an_own_account_reads_its_patterns_for_everybody_and_nothing_else() {
     }
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_blob_that_upstream_no_longer_has_is_not_served_without_a_grant() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start().await);
+    let image = Image::new("library/app", 1, 1000);
+    image.push(&origin, "v1");
+    let mut config = config(folder.path(), &[("docker.io", &origin)]);
+    config.trust.grant = Duration::ZERO;
+    let node = Node::start(config);
+    crate::pull::pull(&node, &image, "v1").await;
+    origin.content().remove_blob("library/app", &image.config);
+    let reply = node.get(&image.blob_path(&image.config)).await;
+    assert_eq!(reply.status, StatusCode::NOT_FOUND);
+    node.stop().await;
+}

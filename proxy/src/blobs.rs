@@ -19,6 +19,9 @@ use crate::grants::{Decision, Said};
 use crate::refusal::{Kind, Refusal, upstream_cause};
 use crate::upstream::{Answer, Identity, UpstreamError, What};
 
+/// An offset that lies beyond any blob and that registries can read: the greatest of a signed number.
+const FAR: u64 = i64::MAX as u64;
+
 /// Answers GET of a blob.
 pub(crate) async fn get(
     front: &Front,
@@ -71,9 +74,10 @@ fn first_of(ranges: &RangeHeader) -> FetchRange {
     match ranges {
         RangeHeader::Ranges(specs) => match specs.as_slice() {
             [Spec::FromTo(first, last)] if first <= last => {
-                FetchRange::Span(*first..last.saturating_add(1))
+                let first = (*first).min(FAR);
+                FetchRange::Span(first..last.saturating_add(1).max(first + 1))
             }
-            [Spec::From(first)] => FetchRange::From(*first),
+            [Spec::From(first)] => FetchRange::From((*first).min(FAR)),
             [Spec::Last(count)] if *count > 0 => FetchRange::Last(*count),
             _ => FetchRange::All,
         },
@@ -301,4 +305,24 @@ fn size_of(answer: &Answer) -> Option<u64> {
         };
     }
     text(header::CONTENT_LENGTH)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_beyond_all_blobs_is_still_a_question() {
+        for text in [
+            "bytes=18446744073709551615-",
+            "bytes=18446744073709551615-18446744073709551615",
+        ] {
+            let first = first_of(&oci::range::parse(Some(text)));
+            assert!(
+                first.resolve(u64::MAX).is_some(),
+                "{text}: {first:?} is empty"
+            );
+            assert_eq!(first.resolve(1 << 40), None, "{text}");
+        }
+    }
 }

@@ -45,11 +45,13 @@ pub(crate) async fn serve(
     reference: &Reference,
     head: bool,
 ) -> Result<Answered, Refusal> {
-    let resolution = resolve::resolve(front, reader, reference, head).await?;
+    let mut resolution = resolve::resolve(front, reader, reference, head).await?;
     let (body, source) = if head {
         (Body::Empty, None)
     } else {
         let (bytes, source) = read::bytes(front, reader, &resolution).await?;
+        // What a HEAD said of the size was never checked; the bytes were.
+        resolution.size = bytes.len() as u64;
         let place = &reader.place;
         let named = reference.to_string();
         front

@@ -26,6 +26,10 @@ use crate::config::layer::Layer;
 use crate::failure::Failure;
 use crate::speak::say;
 
+/// Body buffers of hundreds of KiB come and go: the system's allocator maps and faults each anew.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match dispatch(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,

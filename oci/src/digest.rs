@@ -83,13 +83,18 @@ impl Digest {
 
     /// The lower-case hex part, without the algorithm.
     pub fn hex(&self) -> String {
+        self.hex_digits(&mut [0; 128]).to_owned()
+    }
+
+    /// The same, written into `room`: a digest is printed several times per request.
+    fn hex_digits<'r>(&self, room: &'r mut [u8; 128]) -> &'r str {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut out = String::with_capacity(self.algorithm.len_bytes() * 2);
-        for byte in self.as_bytes() {
-            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            out.push(char::from(DIGITS[usize::from(byte & 15)]));
+        let raw = self.as_bytes();
+        for (pair, byte) in room.chunks_exact_mut(2).zip(raw) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
         }
-        out
+        std::str::from_utf8(&room[..raw.len() * 2]).expect("hex digits are ASCII")
     }
 
     /// First twelve hex digits, for logs.
@@ -143,7 +148,9 @@ fn lower_hex(byte: u8) -> Option<u8> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.name(), self.hex())
+        f.write_str(self.algorithm.name())?;
+        f.write_str(":")?;
+        f.write_str(self.hex_digits(&mut [0; 128]))
     }
 }
 

@@ -317,11 +317,20 @@ pub enum Note {
 }
 
 fn of_digest(place: &Place, digest: &Digest) -> String {
-    format!("{place}\n{digest}")
+    key(place, digest)
 }
 
 fn of_tag(place: &Place, tag: &Tag) -> String {
-    format!("{place}\n{tag}")
+    key(place, tag)
+}
+
+/// Made several times per request, so in one allocation.
+fn key(place: &Place, what: &impl std::fmt::Display) -> String {
+    use std::fmt::Write as _;
+    let mut key = String::with_capacity(256);
+    // Writing into a string does not fail.
+    let _ = write!(key, "{place}\n{what}");
+    key
 }
 
 /// Whether an I/O error speaks of the file's content and not of the system.

@@ -72,6 +72,10 @@ pub(super) const TABLE: &[WellKnown] = &[
 
 /// The entry for a registry's canonical name.
 pub(super) fn find(name: &str) -> Option<&'static WellKnown> {
+    // The first part of every path is looked up; most are no host's name.
+    if !name.contains('.') {
+        return None;
+    }
     TABLE.iter().find(|entry| matches(entry.name, name, '.'))
 }
 

@@ -67,6 +67,7 @@ fn kind_of(target: &Target) -> RouteKind {
     }
 }
 
+/// All but manifests are boxed: a request's future is moved before it first runs, and these are large.
 async fn dispatch(front: &Front, asked: &Asked, target: Target) -> Result<Answered, Refusal> {
     if target.access == Access::Write {
         return Err(Refusal::method());
@@ -79,21 +80,34 @@ async fn dispatch(front: &Front, asked: &Asked, target: Target) -> Result<Answer
             let hub = target.registry.is_none().then(Registry::docker_hub);
             let upstream = hub.and_then(|hub| front.upstreams.get(&hub));
             let ping = &front.ping;
-            ping.answer(upstream.as_deref(), &asked.headers, head).await
+            Box::pin(ping.answer(upstream.as_deref(), &asked.headers, head)).await
         }
         Route::Manifest {
             repository,
             reference,
         } => manifests::serve(front, &reader(repository)?, &reference, head).await,
         Route::Blob { repository, digest } if head => {
-            blobs::head(front, &reader(repository)?, &digest).await
+            Box::pin(blobs::head(front, &reader(repository)?, &digest)).await
         }
         Route::Blob { repository, digest } => {
-            blobs::get(front, &reader(repository)?, &digest, &asked.headers).await
+            Box::pin(blobs::get(
+                front,
+                &reader(repository)?,
+                &digest,
+                &asked.headers,
+            ))
+            .await
         }
         Route::Tags { repository, query } => {
             let what = What::Tags { query };
-            lists::serve(front, &reader(repository)?, what, &asked.uri, head).await
+            Box::pin(lists::serve(
+                front,
+                &reader(repository)?,
+                what,
+                &asked.uri,
+                head,
+            ))
+            .await
         }
         Route::Referrers {
             repository,
@@ -101,7 +115,14 @@ async fn dispatch(front: &Front, asked: &Asked, target: Target) -> Result<Answer
             query,
         } => {
             let what = What::Referrers { digest, query };
-            lists::serve(front, &reader(repository)?, what, &asked.uri, head).await
+            Box::pin(lists::serve(
+                front,
+                &reader(repository)?,
+                what,
+                &asked.uri,
+                head,
+            ))
+            .await
         }
         Route::Upload { .. } => Err(Refusal::method()),
         Route::Catalog => Err(Refusal::unsupported()),

@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 
 use rustix::net::sockopt;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 
 /// Connections the kernel holds for us before we accept them: a burst of parallel layers times
@@ -28,19 +27,6 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// Lets the process open as many files as the system lets it: the soft bound is often 1024, less
-/// than the connections and blobs of a busy node. Best effort.
-pub(super) fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current < limit.maximum || limit.maximum.is_none() {
-        let raised = Rlimit {
-            current: limit.maximum,
-            ..limit
-        };
-        let _ = setrlimit(Resource::Nofile, raised);
-    }
 }
 
 /// Sets what accepted sockets inherit. Best effort: nothing here is needed for correctness.

@@ -85,7 +85,6 @@ pub async fn serve<F, Fut>(
     F: Fn(Request<Incoming>, ConnInfo) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
-    listen::raise_file_limit();
     listen::tune(&listener);
     let drain = limits.drain;
     let places = Arc::new(Semaphore::new(limits.max_connections));

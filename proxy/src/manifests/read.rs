@@ -34,7 +34,7 @@ pub(super) async fn bytes(
         return Ok((bytes, Source::Store));
     }
     let reference = Reference::Digest(resolution.digest);
-    let found = fetch(front, reader, &reference, front.limits.head).await;
+    let found = Box::pin(fetch(front, reader, &reference, front.limits.head)).await;
     let found = found.map_err(|failure| failure.into_refusal(front, reader))?;
     let bytes = found
         .whole

@@ -37,7 +37,8 @@ pub(super) async fn resolve(
         .run(head)
         .await
     };
-    front.resolving.run(asked, ask).await
+    // Boxed: what is known already is answered without moving the room for this around.
+    Box::pin(front.resolving.run(asked, ask)).await
 }
 
 /// What can be answered without asking: rights are live, and the meaning is fresh or fixed.

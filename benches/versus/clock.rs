@@ -1,7 +1,7 @@
 //! CPU time of a server: its process and the processes it started.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// CPU time used so far, user and system, in nanosecond resolution.
 ///
@@ -9,6 +9,21 @@ use std::time::Duration;
 pub(crate) fn cpu_of(pid: u32) -> Duration {
     let own: u64 = threads(pid).map(|thread| on_cpu(pid, thread)).sum();
     Duration::from_nanos(own) + children(pid).map(cpu_of).sum::<Duration>()
+}
+
+/// The same once the server has come to rest (some go on storing after the client has its bytes),
+/// or after ten seconds.
+pub(crate) fn settled_cpu_of(pid: u32) -> Duration {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut last = cpu_of(pid);
+    loop {
+        std::thread::sleep(Duration::from_millis(60));
+        let now = cpu_of(pid);
+        if now.saturating_sub(last) < Duration::from_millis(1) || Instant::now() > deadline {
+            return now;
+        }
+        last = now;
+    }
 }
 
 fn numbers_in(path: &str) -> impl Iterator<Item = u32> + use<> {

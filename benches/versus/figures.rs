@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::Options;
-use crate::clock::cpu_of;
+use crate::clock::{cpu_of, settled_cpu_of};
 use crate::gate::Gate;
 use crate::ground::{self, Ground, Server};
 use crate::origin::{Blob, Content};
@@ -206,7 +206,7 @@ fn measure(server: &Server, streams: usize, blob: &Blob) -> Result<Sample> {
         Ok(())
     })?;
     let wall = start.elapsed().as_secs_f64();
-    let cpu = cpu_of(server.pid())
+    let cpu = settled_cpu_of(server.pid())
         .saturating_sub(cpu_before)
         .as_secs_f64();
     let bytes = (blob.bytes * streams as u64) as f64;

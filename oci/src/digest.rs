@@ -71,6 +71,11 @@ impl Digest {
         Self::of(Algorithm::Sha256, content)
     }
 
+    /// Whether it is the digest of no bytes at all: of nothing else may be said that it is empty.
+    pub fn is_of_nothing(&self) -> bool {
+        *self == Self::of(self.algorithm, b"")
+    }
+
     /// The algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm

@@ -64,6 +64,7 @@ pub(crate) async fn head(
         return Ok(body::head(held.total(), digest));
     }
     let size = read.confirm(held.is_some()).await?;
+    let size = size.filter(|size| *size > 0 || digest.is_of_nothing());
     let size = held.map(|held| held.total()).or(size);
     size.map(|size| body::head(size, digest))
         .ok_or_else(|| Refusal::invalid(Kind::Blob, "the registry does not tell the blob's size"))

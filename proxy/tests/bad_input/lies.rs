@@ -1,6 +1,6 @@
 //! Registries that send something else: no client gets it whole, and nothing of it is kept.
 
-use oci_conformance::origin::{content, sha512};
+use oci_conformance::origin::{Reply, content, sha512};
 use oci_conformance::raw::Ending;
 use oci_conformance::{Ask, Fault, Origin};
 
@@ -33,6 +33,34 @@ async fn wrong_bytes_of_every_kind_are_never_whole_and_never_kept() {
         origin.behave();
         blob.is_whole(&node.get(&blob.path).await);
         origin.stop().await;
+        blob.is_whole(&node.get(&blob.path).await);
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn no_bytes_are_never_a_blob_of_some() {
+    let origin = Origin::start().await;
+    let blob = Blob::new(&origin, 1, LENGTH);
+    origin
+        .when(Ask::blobs())
+        .answer(Fault::Reply(Reply::new(200)));
+    let node = Node::of(&origin);
+    is_blob_unknown(&node.get(&blob.path).await);
+    is_blob_unknown(&node.range(&blob.path, "bytes=1000-").await);
+    assert_eq!(node.head(&blob.path).await.status, 404);
+    origin.behave();
+    blob.is_whole(&node.get(&blob.path).await);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn one_bad_moment_of_the_only_registry_is_not_seen() {
+    for fault in [Fault::Status(500), Fault::Status(502), Fault::Reset] {
+        let origin = Origin::start().await;
+        let blob = Blob::new(&origin, 1, LENGTH);
+        origin.when(Ask::blobs()).once().answer(fault);
+        let node = Node::of(&origin);
         blob.is_whole(&node.get(&blob.path).await);
         node.stop().await;
     }

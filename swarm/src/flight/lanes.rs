@@ -12,7 +12,7 @@ use oci::Digest;
 
 use std::sync::Arc;
 
-use crate::source::{FetchRange, Fetched, Origin, PieceSource, SourceError};
+use crate::source::{Fault, FetchRange, Fetched, Origin, PieceSource, SourceError};
 use crate::transfer::FetchId;
 
 /// What one lane came up with.
@@ -50,7 +50,7 @@ impl Lanes {
         range: FetchRange,
     ) {
         let origin = source.origin();
-        let asking = async move { source.fetch(&digest, range).await };
+        let asking = async move { not_hollow(&digest, source.fetch(&digest, range).await) };
         self.lanes.push(Lane {
             id,
             origin,
@@ -93,6 +93,24 @@ impl Lanes {
         }
         Poll::Pending
     }
+}
+
+/// An empty blob is whole before a byte was hashed, so its size alone must fit the digest.
+fn not_hollow(
+    digest: &Digest,
+    answer: Result<Fetched, SourceError>,
+) -> Result<Fetched, SourceError> {
+    let total = match &answer {
+        Ok(fetched) => fetched.total,
+        Err(error) => match error.fault {
+            Fault::Unsatisfiable { total } => total,
+            _ => return answer,
+        },
+    };
+    if total == 0 && !digest.is_of_nothing() {
+        return Err(SourceError::wrong("no bytes for a digest of some"));
+    }
+    answer
 }
 
 impl Lane {

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use oci::Digest;
 use rustix::fs::{FlockOperation, flock};
@@ -25,6 +25,10 @@ use super::scrub::{self, ScrubPace, ScrubReport};
 use super::shelf::Shelf;
 use super::space::{FreeSpace, MinFree, SpaceProbe};
 use super::{BlobStore, HeldBlob, PartialBlob, ScopeTag, StoreError, Usage};
+
+/// How long another process may still hold the folder: a child that it forked keeps the lock until
+/// it has become another program, and a node that is restarted until it has ended.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// Tells the time; tests tell their own.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -208,6 +212,12 @@ fn lock(folder: &Path) -> io::Result<File> {
         .truncate(false)
         .write(true)
         .open(folder.join("store.lock"))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    let deadline = Instant::now() + LOCK_WAIT;
+    while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if error != Errno::WOULDBLOCK || Instant::now() > deadline {
+            return Err(error.into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
     Ok(file)
 }

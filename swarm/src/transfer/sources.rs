@@ -118,7 +118,8 @@ impl Sources {
             }
             Fault::Unavailable(_) => {}
         }
-        source.gone |= source.failures >= FAILURES_MAX || attempt.first;
+        let once_more = matches!(error.fault, Fault::Unavailable(_)) && source.failures < 2;
+        source.gone |= source.failures >= FAILURES_MAX || attempt.first && !once_more;
         source.error = Some(error);
     }
 

@@ -268,6 +268,8 @@ impl Read<'_> {
     }
 
     fn no_of_upstream(&self, error: &UpstreamError) -> No {
+        let place = &self.reader.place;
+        self.front.forget_if_gone(place, self.digest, error);
         let refusal = self.front.told(self.reader, Kind::Blob, error);
         let said = said(error);
         if said == Said::No {

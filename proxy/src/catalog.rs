@@ -239,6 +239,8 @@ impl Catalog {
             Note::Public(place, fact) => self.public.remember(place.to_string(), fact),
             Note::TagGone(place, tag) => self.tags.forget(of_tag(&place, &tag)),
             Note::NotPublic(place) => self.public.forget(place.to_string()),
+            Note::ManifestGone(place, digest) => self.manifests.forget(of_digest(&place, &digest)),
+            Note::MemberGone(place, digest) => self.members.forget(of_digest(&place, &digest)),
         }
     }
 
@@ -314,6 +316,10 @@ pub enum Note {
     TagGone(Place, Tag),
     /// The place is not served anonymously.
     NotPublic(Place),
+    /// The place has this manifest no more.
+    ManifestGone(Place, Digest),
+    /// The place has this blob no more.
+    MemberGone(Place, Digest),
 }
 
 fn of_digest(place: &Place, digest: &Digest) -> String {

@@ -223,7 +223,11 @@ impl Front {
     /// Upstream refused or failed. Anonymous access was tried first, so a refusal is everybody's.
     pub(crate) fn was_refused(&self, reader: &Reader, error: &UpstreamError) {
         let place = &reader.place;
-        if error.is_outage() {
+        // One repository's 5xx or one credential's 429 says nothing of the others.
+        if matches!(
+            error,
+            UpstreamError::Unreachable { .. } | UpstreamError::Stalled { .. }
+        ) {
             let until = Instant::now() + self.trust.negative;
             self.away.insert(place.registry.clone(), until);
         }
@@ -233,6 +237,19 @@ impl Front {
             if self.catalog.public(place).is_some() {
                 self.catalog.note(vec![Note::NotPublic(place.clone())]);
             }
+        }
+    }
+
+    /// Upstream said 404 of a digest: where everybody was asked for, nobody gets it from memory
+    /// later. In a private place it may have been said to this reader alone; there only a live
+    /// grant reads without asking.
+    pub(crate) fn forget_if_gone(&self, place: &Place, digest: &Digest, error: &UpstreamError) {
+        let gone = matches!(error, UpstreamError::NotFound { .. });
+        if gone && self.catalog.public(place).is_some() {
+            self.catalog.note(vec![
+                Note::ManifestGone(place.clone(), *digest),
+                Note::MemberGone(place.clone(), *digest),
+            ]);
         }
     }
 

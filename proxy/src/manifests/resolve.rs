@@ -267,6 +267,10 @@ impl Asking<'_> {
     /// A tag that is gone is not served stale later.
     fn forget(&self, error: &UpstreamError) {
         self.front.resolutions.remove(&self.key());
+        if let Reference::Digest(digest) = self.reference {
+            let place = &self.reader.place;
+            self.front.forget_if_gone(place, digest, error);
+        }
         if let (Reference::Tag(tag), UpstreamError::NotFound { .. }) = (self.reference, error) {
             let note = Note::TagGone(self.reader.place.clone(), tag.clone());
             self.front.catalog.note(vec![note]);

@@ -258,4 +258,15 @@ async fn a_blob_that_upstream_no_longer_has_is_not_served_without_a_grant() {
     let reply = node.get(&image.blob_path(&image.config)).await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
     node.stop().await;
+
+    // Nor later, when the answer is forgotten and nobody can be asked.
+    origin.stop().await;
+    let mut config = self::config(folder.path(), &[("docker.io", &origin)]);
+    config.trust.grant = Duration::ZERO;
+    let node = Node::start(config);
+    let reply = node.get(&image.blob_path(&image.config)).await;
+    assert_eq!(reply.status, StatusCode::NOT_FOUND);
+    let reply = node.get(&image.blob_path(&image.layers[0])).await;
+    assert_eq!(reply.status, StatusCode::OK);
+    node.stop().await;
 }

@@ -343,6 +343,8 @@ pub(crate) fn said(error: &UpstreamError) -> Said {
         UpstreamError::NotFound { .. } | UpstreamError::Denied { .. } => Said::No,
         // It has the blob, and shows it.
         UpstreamError::Unsatisfiable { .. } => Said::Yes,
+        // Not the registry's own refusal, which is `Denied`, but that of a store it redirects to.
+        UpstreamError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Said::Away,
         UpstreamError::Status(status) if status.is_client_error() => Said::No,
         UpstreamError::Status(_)
         | UpstreamError::Limited { .. }

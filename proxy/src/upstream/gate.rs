@@ -60,7 +60,8 @@ impl Gate {
             closed.retain(|_, entry| entry.until > now);
         }
         if closed.len() >= ENTRIES_MAX {
-            closed.clear();
+            // Invented credentials must not open the gate of those who have none.
+            closed.retain(|(who, _), _| *who == CredentialKey::ANONYMOUS);
         }
         let before = closed.get(&(who, kind)).map(|entry| entry.pause);
         let pause = before.map_or(PAUSE_FIRST, |pause| (pause * 2).min(PAUSE_LONGEST));

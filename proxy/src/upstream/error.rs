@@ -69,16 +69,6 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// Whether upstream is (for now) of no use, rather than having said no: what is held may be
-    /// served where a policy allows it.
-    pub fn is_outage(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Stalled { .. } | Self::Limited { .. } => true,
-            Self::Status(status) => status.is_server_error(),
-            _ => false,
-        }
-    }
-
     pub(super) fn invalid(why: impl Into<String>) -> Self {
         Self::Invalid { why: why.into() }
     }

@@ -5,15 +5,20 @@
 pub mod engine;
 mod flight;
 mod hashing;
+pub mod piece;
 pub mod reader;
 pub mod source;
 pub mod store;
+pub mod tracker;
 mod transfer;
+pub mod wire;
 
 pub use engine::{Engine, EngineOptions, EngineStats, FlightScope, Want};
+pub use piece::{Layout, PieceDigest, PieceIndex};
 pub use reader::{BlobReader, BlobStream, How, ReadError};
 pub use source::{Cause, Fault, FetchRange, Fetched, Origin, PieceSource, SourceError};
 pub use store::{
     BlobFile, BlobStore, ByteSet, DiskStore, HeldBlob, Limits, MemoryStore, PartialBlob, ScopeTag,
     Slice, StoreError, Usage,
 };
+pub use tracker::{Peer, PeerId, Tracker};

@@ -16,6 +16,9 @@ use crate::store::ByteSet;
 
 /// Leads flights: in production the supernodes that are told on the command line.
 pub trait Tracker: Send + Sync + 'static {
+    /// This node's name within the swarm, as other nodes know it.
+    fn me(&self) -> PeerId;
+
     /// Takes part in the distribution of a blob; `None` when nobody leads now.
     ///
     /// Returns at once. Dropping the [`Membership`] leaves.

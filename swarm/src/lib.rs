@@ -21,4 +21,4 @@ pub use store::{
     BlobFile, BlobStore, ByteSet, DiskStore, HeldBlob, Limits, MemoryStore, PartialBlob, ScopeTag,
     Slice, StoreError, Usage,
 };
-pub use tracker::{Peer, PeerId, Tracker};
+pub use tracker::{Peer, PeerId, PeerMaker, Tracker};

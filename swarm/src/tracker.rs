@@ -7,11 +7,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use oci::Digest;
 use tokio::sync::mpsc;
 
 use crate::piece::{Layout, PieceDigest, PieceIndex};
-use crate::source::PieceSource;
+use crate::source::{Origin, PieceSource, SourceError};
 use crate::store::ByteSet;
 
 /// Leads flights: in production the supernodes that are told on the command line.
@@ -108,6 +109,15 @@ pub trait Peer: PieceSource + fmt::Debug {
     /// The source that asks this peer for a piece of a blob which it may not have yet: the peer holds
     /// the request for a moment and serves smaller `order` first.
     fn piece_source(&self, order: u64) -> Arc<dyn PieceSource>;
+
+    /// The checked bytes of a blob that this peer would give now; none of a blob it does not share.
+    fn present<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<ByteSet, SourceError>>;
+}
+
+/// Makes peers of the names and addresses that a leader tells.
+pub trait PeerMaker: Send + Sync + 'static {
+    /// The peer at `address` (`host:port` of its peer port, or of a supernode's seed port).
+    fn peer(&self, id: PeerId, origin: Origin, address: &str) -> Arc<dyn Peer>;
 }
 
 /// A node's name within the swarm: random, new at every start.

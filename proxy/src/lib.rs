@@ -18,6 +18,7 @@ mod manifests;
 pub mod metrics;
 mod ping;
 pub mod place;
+mod ratelimit;
 mod refusal;
 pub mod upstream;
 

@@ -16,10 +16,10 @@ use super::account::Account;
 use super::ask::Upstream;
 use super::config::{EndpointConfig, RegistryConfig, UpstreamsConfig};
 use super::error::UpstreamConfigError;
-use super::ratelimit::Bucket;
 use super::realm::Realms;
 use super::site::{Site, SiteOptions};
 use super::well_known::{self, WellKnown};
+use crate::ratelimit::Bucket;
 
 /// Most requests and, apart from them, most downloads of one upstream at one time: enough for a
 /// node's pulls, few enough not to look like an attack.

@@ -16,6 +16,7 @@ pub mod http;
 mod lists;
 mod manifests;
 pub mod metrics;
+pub mod peers;
 mod ping;
 pub mod place;
 mod ratelimit;

@@ -97,6 +97,11 @@ impl Upstreams {
         &self.via
     }
 
+    /// The cap of all that the node downloads.
+    pub(crate) fn ratelimit(&self) -> Option<Arc<Bucket>> {
+        self.ratelimit.clone()
+    }
+
     /// The registry that a host means, if it is in the table.
     pub fn knows(&self, host: &str) -> Option<Registry> {
         let registry: Registry = host.parse().ok()?;

@@ -134,8 +134,12 @@ impl World {
     }
 
     fn later(&mut self, within_ms: u64, due: Due) {
-        let at = self.now + 1 + self.random.below(within_ms);
-        self.queue.insert((at, self.next_due), due);
+        let in_ms = 1 + self.random.below(within_ms);
+        self.due(in_ms, due);
+    }
+
+    fn due(&mut self, in_ms: u64, due: Due) {
+        self.queue.insert((self.now + in_ms, self.next_due), due);
         self.next_due += 1;
     }
 
@@ -215,19 +219,14 @@ impl World {
             Leader::Frozen => self.later(200, Due::Say(term, Told::Heard)),
             Leader::Refuses => {
                 self.later(100, Due::Say(term, Told::Heard));
-                let at = self.now + 200;
-                self.queue
-                    .insert((at, self.next_due), Due::Say(term, Told::Refused));
-                self.next_due += 1;
+                self.say_at(200, term, Told::Refused);
             }
             Leader::Leads | Leader::Dies(_) | Leader::Freezes(_) => {
                 self.say_at(100, term, Told::Heard);
                 self.say_at(110, term, Told::Accepted(self.layout));
                 let mates = self.neighbours.iter().map(|(id, _)| id.clone()).collect();
                 self.say_at(120, term, Told::Mates(mates));
-                self.queue
-                    .insert((self.now + 130, self.next_due), Due::Lead(term));
-                self.next_due += 1;
+                self.due(130, Due::Lead(term));
             }
         }
         self.member = true;
@@ -235,9 +234,7 @@ impl World {
     }
 
     fn say_at(&mut self, in_ms: u64, term: u32, told: Told) {
-        let due = Due::Say(term, told);
-        self.queue.insert((self.now + in_ms, self.next_due), due);
-        self.next_due += 1;
+        self.due(in_ms, Due::Say(term, told));
     }
 
     /// Some instructions, some digests; and again later.
@@ -301,17 +298,13 @@ impl World {
             Neighbour::Lacks => self.later(50, Due::Breaks(fetch, PeerFault::Missing)),
             Neighbour::Breaks => {
                 self.later(50, Due::Moves(fetch));
-                self.queue.insert(
-                    (self.now + 60, self.next_due),
-                    Due::Breaks(fetch, PeerFault::Unreachable),
-                );
-                self.next_due += 1;
+                self.due(60, Due::Breaks(fetch, PeerFault::Unreachable));
             }
         }
     }
 
     fn look(&mut self, peer: PeerId) {
-        let whole = [0..self.layout.total()].into_iter().collect();
+        let whole = ByteSet::of(0..self.layout.total());
         let has = match self.nature(&peer) {
             Neighbour::Holds | Neighbour::Lies => Some(whole),
             Neighbour::Lacks => Some(ByteSet::new()),

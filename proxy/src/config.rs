@@ -39,6 +39,19 @@ pub struct Config {
     /// there alone, so their pulls of private images with the client's own account need it; then
     /// every such client asks Docker Hub's token server before each pull.
     pub challenge_ping: bool,
+    /// Control addresses (`host:port`) of the supernodes that lead this node; none: it is alone.
+    pub supernodes: Vec<String>,
+    /// Address of the peer port; `None`: the usual port on the address from which the first
+    /// supernode is reached. Without a supernode the port stays closed.
+    pub peer_listen: Option<SocketAddr>,
+    /// The name or address that others reach this node by; `None`: as the supernode sees it.
+    pub advertise: Option<String>,
+    /// The zone it stands in; empty: not told.
+    pub zone: String,
+    /// The rack within the zone; empty: not told.
+    pub rack: String,
+    /// Bytes per second that the node gives to peers at most; `None` is no limit.
+    pub upload_limit: Option<u64>,
 }
 
 /// How long things are believed without asking upstream again.
@@ -86,6 +99,12 @@ impl Default for Config {
             drain: Duration::from_secs(30),
             limits: Limits::default(),
             challenge_ping: false,
+            supernodes: Vec::new(),
+            peer_listen: None,
+            advertise: None,
+            zone: String::new(),
+            rack: String::new(),
+            upload_limit: None,
         }
     }
 }

@@ -57,10 +57,12 @@ pub(crate) enum Command {
 pub(crate) struct UpArgs {
     #[command(flatten)]
     node: NodeArgs,
-    /// Open the supernode's ports on this address of the machine: 8001 for other clients, 8002
-    /// for its state [default: none opened, loopback only]
+    /// Lead a swarm: open the supernode's ports on this address of the machine, 8001 for bytes and
+    /// other clients, 8002 for nodes and its state [default: none opened, loopback only]
     #[arg(long, value_name = "ADDR")]
     swarm: Option<String>,
+    #[command(flatten)]
+    member: MemberArgs,
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }
@@ -70,6 +72,8 @@ pub(crate) struct UpArgs {
 pub(crate) struct ProxyArgs {
     #[command(flatten)]
     node: NodeArgs,
+    #[command(flatten)]
+    member: MemberArgs,
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }
@@ -98,6 +102,31 @@ struct NodeArgs {
     /// Where state and metrics are shown [default: 127.0.0.1:65002]
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<String>,
+}
+
+/// A node's place in a swarm.
+#[derive(Debug, Args)]
+struct MemberArgs {
+    /// Share bytes with the nodes that this supernode leads; may be repeated; the port is 8002
+    /// unless named [default: none, the node is alone]
+    #[arg(long, value_name = "HOST[:PORT][,...]")]
+    supernode: Vec<String>,
+    /// Where peers ask [default: port 65003 of the address from which the supernode is reached;
+    /// closed without one]
+    #[arg(long, value_name = "ADDR:PORT")]
+    peer_listen: Option<String>,
+    /// The name or address others reach this machine by [default: as the supernode sees it]
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+    /// The zone this machine stands in: bytes come from near before far
+    #[arg(long, value_name = "NAME")]
+    zone: Option<String>,
+    /// The rack within the zone
+    #[arg(long, value_name = "NAME")]
+    rack: Option<String>,
+    /// Most bytes per second given to peers [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    upload_limit: Option<String>,
 }
 
 /// What all three that run have.
@@ -242,6 +271,7 @@ impl UpArgs {
     pub(crate) fn layer(&self) -> Result<Layer, Failure> {
         let mut layer = self.run.layer()?;
         self.node.add_to(&mut layer);
+        self.member.add_to(&mut layer);
         add(&mut layer, Key::Swarm, self.swarm.as_slice());
         Ok(layer)
     }
@@ -252,6 +282,7 @@ impl ProxyArgs {
     pub(crate) fn layer(&self) -> Result<Layer, Failure> {
         let mut layer = self.run.layer()?;
         self.node.add_to(&mut layer);
+        self.member.add_to(&mut layer);
         Ok(layer)
     }
 }
@@ -271,6 +302,21 @@ impl NodeArgs {
     fn add_to(&self, layer: &mut Layer) {
         add(layer, Key::Listen, &self.listen);
         add(layer, Key::Admin, self.admin.as_slice());
+    }
+}
+
+impl MemberArgs {
+    fn add_to(&self, layer: &mut Layer) {
+        add(layer, Key::Supernode, &self.supernode);
+        for (key, value) in [
+            (Key::PeerListen, &self.peer_listen),
+            (Key::Advertise, &self.advertise),
+            (Key::Zone, &self.zone),
+            (Key::Rack, &self.rack),
+            (Key::UploadLimit, &self.upload_limit),
+        ] {
+            add(layer, key, value.as_slice());
+        }
     }
 }
 

@@ -60,6 +60,12 @@ pub(crate) fn node_config(settings: &Settings) -> proxy::Config {
         },
         drain: settings.drain,
         challenge_ping: settings.challenge_ping,
+        supernodes: settings.supernodes.clone(),
+        peer_listen: settings.peer_listen,
+        advertise: settings.advertise.clone(),
+        zone: settings.zone.clone(),
+        rack: settings.rack.clone(),
+        upload_limit: settings.upload_limit,
         ..proxy::Config::default()
     }
 }
@@ -232,6 +238,7 @@ fn build_failure(settings: &Settings, error: proxy::BuildError) -> Failure {
             let flag = match settings.role {
                 Role::Supernode if address == settings.admin => "--control",
                 _ if address == settings.admin => "--admin",
+                _ if settings.peer_listen == Some(address) => "--peer-listen",
                 _ if settings.listen.contains(&address) => "--listen",
                 _ if swarm => "--swarm",
                 _ => "--listen",

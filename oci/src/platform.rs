@@ -137,7 +137,7 @@ impl FromStr for Platform {
             !part.is_empty() && part.bytes().all(plain)
         };
         let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|part| word(part)) {
+        if !parts.iter().all(word) {
             return Err(PlatformError);
         }
         match parts.as_slice() {

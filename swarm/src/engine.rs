@@ -4,7 +4,7 @@
 //! fits; every task is joined by [`Engine::shutdown`].
 //! Deliberately not here: whether a reader may read. Rights are the caller's, see [`Want`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::flight::{Answer, Board, Flight, Purpose, Shared};
 use crate::hashing::HashPool;
+use crate::offer::Offer;
 use crate::reader::{BlobReader, ReadError, Seat, WITHHELD_TAIL};
 use crate::source::{FetchRange, Origin, PieceSource, SourceError};
 use crate::store::{BlobStore, ScopeTag};
@@ -126,6 +127,7 @@ pub struct Engine {
 struct Inner {
     shared: Shared,
     flights: Mutex<Flights>,
+    sharing: Mutex<HashSet<Digest>>,
     tasks: TaskTracker,
 }
 
@@ -145,6 +147,7 @@ impl Engine {
             inner: Arc::new(Inner {
                 shared,
                 flights: Mutex::default(),
+                sharing: Mutex::default(),
                 tasks: TaskTracker::new(),
             }),
         }
@@ -257,6 +260,31 @@ impl Engine {
         self.inner.tasks.spawn(flight.fly(landed));
     }
 
+    /// Lets other nodes have this blob from here: upstream serves it to anybody.
+    pub fn share(&self, digest: &Digest) {
+        self.inner.lock_sharing().insert(*digest);
+    }
+
+    /// What is here of a blob that is shared, held or on its way. Asks nobody.
+    pub fn offer(&self, digest: &Digest) -> Option<Offer> {
+        if !self.inner.lock_sharing().contains(digest) {
+            return None;
+        }
+        if let Some(held) = self.inner.shared.store.open(digest) {
+            return Some(Offer::of_held(held));
+        }
+        let boards: Vec<_> = {
+            let flights = self.inner.lock_flights();
+            let of_digest = flights.iter().filter(|((_, of), _)| of == digest);
+            of_digest.map(|(_, board)| board.clone()).collect()
+        };
+        if boards.is_empty() {
+            // Neither held nor coming: it was evicted, or never came.
+            self.inner.lock_sharing().remove(digest);
+        }
+        boards.into_iter().find_map(Offer::of_flight)
+    }
+
     /// Ends all flights (their readers end with [`ReadError::ShutDown`]; what has arrived stays in
     /// the store for next time) and waits until no task of the engine is left. Its hash threads end
     /// with the last clone of the engine and the last reader.
@@ -281,6 +309,10 @@ impl fmt::Debug for Engine {
 impl Inner {
     fn lock_flights(&self) -> MutexGuard<'_, Flights> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_sharing(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.sharing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,6 +9,7 @@
 mod board;
 mod bytes_way;
 mod lanes;
+mod stock;
 mod window;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use board::Note;
 pub(crate) use board::{Answer, Board, Look};
 use lanes::{Lanes, Step};
+pub(crate) use stock::Stock;
 
 use crate::engine::{Counters, EngineOptions, FlightScope};
 use crate::hashing::{HashPool, Hashing};

@@ -5,6 +5,7 @@
 pub mod engine;
 mod flight;
 mod hashing;
+mod offer;
 pub mod piece;
 pub mod reader;
 pub mod source;
@@ -14,6 +15,7 @@ mod transfer;
 pub mod wire;
 
 pub use engine::{Engine, EngineOptions, EngineStats, FlightScope, Want};
+pub use offer::Offer;
 pub use piece::{Layout, PieceDigest, PieceIndex};
 pub use reader::{BlobReader, BlobStream, How, ReadError};
 pub use source::{Cause, Fault, FetchRange, Fetched, Origin, PieceSource, SourceError};

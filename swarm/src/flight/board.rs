@@ -30,17 +30,19 @@ pub(crate) struct Board {
     hungry: AtomicBool,
     /// Tells the flight's task to look at the notes, the window and the hash.
     pub(super) owner: Arc<Notify>,
+    /// Tells those who wait for stored bytes without being readers.
+    pub(super) arrived: Notify,
 }
 
 #[derive(Default)]
-struct State {
-    closed: bool,
-    total: Option<u64>,
-    partial: Option<Arc<dyn PartialBlob>>,
+pub(super) struct State {
+    pub(super) closed: bool,
+    pub(super) total: Option<u64>,
+    pub(super) partial: Option<Arc<dyn PartialBlob>>,
     /// From here on bytes pass through memory.
     relay: Option<Relay>,
     verified: bool,
-    held: Option<HeldBlob>,
+    pub(super) held: Option<HeldBlob>,
     error: Option<ReadError>,
     seats: BTreeMap<ReaderId, Seat>,
     next_seat: u64,
@@ -116,10 +118,11 @@ impl Board {
             state: Mutex::default(),
             hungry: AtomicBool::new(false),
             owner: Arc::new(Notify::new()),
+            arrived: Notify::new(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -353,6 +356,7 @@ impl Board {
         }
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        self.arrived.notify_waiters();
     }
 
     /// The digest fits: everything may be read.
@@ -363,6 +367,7 @@ impl Board {
         let wakers = state.take_wakers();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        self.arrived.notify_waiters();
     }
 
     /// Nothing more will come. Reads without an answer look for another flight, unless all end.
@@ -388,6 +393,7 @@ impl Board {
         let wakers = state.take_wakers();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        self.arrived.notify_waiters();
     }
 }
 

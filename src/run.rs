@@ -66,6 +66,7 @@ pub(crate) fn node_config(settings: &Settings) -> proxy::Config {
         zone: settings.zone.clone(),
         rack: settings.rack.clone(),
         upload_limit: settings.upload_limit,
+        seed: settings.leads(),
         ..proxy::Config::default()
     }
 }
@@ -88,9 +89,9 @@ impl App {
     fn build(settings: &Settings) -> Result<Self, Failure> {
         let node = node_config(settings);
         let failed = |error| build_failure(settings, error);
-        match settings.role {
-            Role::Proxy => proxy::App::build(node).map(Self::Node).map_err(failed),
-            Role::Up | Role::Supernode => {
+        match settings.leads() {
+            false => proxy::App::build(node).map(Self::Node).map_err(failed),
+            true => {
                 let config = supernode::Config {
                     node,
                     advertise: settings.advertise.clone(),

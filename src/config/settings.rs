@@ -121,6 +121,11 @@ impl Settings {
         }
     }
 
+    /// Whether other nodes are led from here, and the first to have a blob is this machine.
+    pub(crate) fn leads(&self) -> bool {
+        self.role == Role::Supernode || self.swarm.is_some()
+    }
+
     /// Puts one layer on top; sentences about what this command does not use come back.
     pub(crate) fn apply(&mut self, layer: Layer) -> Result<Vec<String>, Failure> {
         let mut unused = Vec::new();

@@ -46,6 +46,8 @@ pub(crate) enum Command {
     /// Run a seed for other nodes
     #[command(after_help = RUN_EXAMPLES)]
     Supernode(SupernodeArgs),
+    /// Pull an image or a blob through the node: into its store, or a folder too
+    Pull(PullArgs),
     /// Point a client on this machine to the node, or take that back
     Setup(SetupArgs),
     /// Say in one line whether pulls go through the node, and where the bytes came from
@@ -253,6 +255,44 @@ pub(crate) struct SetupArgs {
     /// Treat this folder as the root of the file system
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+}
+
+/// `darner pull`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  darner pull alpine                                       warm the node's store
+  darner pull quay.io/org/app:1 -o app --platform linux/arm64
+  skopeo copy oci:app:1 docker-archive:app.tar             what a layout is good for
+  darner pull quay.io/org/app/blobs/sha256:...             one blob")]
+pub(crate) struct PullArgs {
+    /// An image as docker writes it, IMAGE@DIGEST of an image or a blob, or
+    /// REPOSITORY/blobs/DIGEST
+    #[arg(value_name = "IMAGE_OR_BLOB")]
+    pub(crate) what: String,
+    /// Write an OCI image layout into this folder; what it holds already is not fetched again
+    /// [default: keep the bytes in the node's store only]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// The image to take of an index [default: the one for this machine]
+    #[arg(
+        long,
+        value_name = "OS/ARCH[/VARIANT]",
+        conflicts_with = "all_platforms"
+    )]
+    pub(crate) platform: Option<String>,
+    /// Take every image of an index
+    #[arg(long)]
+    pub(crate) all_platforms: bool,
+    /// Where the node's front door is
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:65001")]
+    pub(crate) address: String,
+    /// Where the node's admin port is: it tells where the bytes come from
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:65002")]
+    pub(crate) admin: String,
+    /// Print the outcome as JSON: digest, size, time and bytes by source of each part
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `darner status`.

@@ -89,19 +89,17 @@ impl App {
     fn build(settings: &Settings) -> Result<Self, Failure> {
         let node = node_config(settings);
         let failed = |error| build_failure(settings, error);
-        match settings.leads() {
-            false => proxy::App::build(node).map(Self::Node).map_err(failed),
-            true => {
-                let config = supernode::Config {
-                    node,
-                    advertise: settings.advertise.clone(),
-                };
-                match supernode::App::build(config) {
-                    Ok(app) => Ok(Self::Supernode(app)),
-                    Err(supernode::BuildError::Node(error)) => Err(failed(error)),
-                    Err(error @ supernode::BuildError::Advertise(_)) => Err(broken(&error, 2)),
-                }
-            }
+        if !settings.leads() {
+            return proxy::App::build(node).map(Self::Node).map_err(failed);
+        }
+        let config = supernode::Config {
+            node,
+            advertise: settings.advertise.clone(),
+        };
+        match supernode::App::build(config) {
+            Ok(app) => Ok(Self::Supernode(app)),
+            Err(supernode::BuildError::Node(error)) => Err(failed(error)),
+            Err(error @ supernode::BuildError::Advertise(_)) => Err(broken(&error, 2)),
         }
     }
 

@@ -23,6 +23,7 @@ fn help() {
         ("up_short", vec!["up", "-h"]),
         ("proxy", vec!["proxy", "-h"]),
         ("supernode", vec!["supernode", "-h"]),
+        ("pull", vec!["pull", "--help"]),
         ("setup", vec!["setup", "--help"]),
         ("status", vec!["status", "--help"]),
     ] {

@@ -14,7 +14,7 @@ pub mod tracker;
 mod transfer;
 pub mod wire;
 
-pub use engine::{Engine, EngineOptions, EngineStats, FlightScope, Want};
+pub use engine::{Engine, EngineOptions, EngineStats, FlightScope, FlightView, Want};
 pub use offer::Offer;
 pub use piece::{Layout, PieceDigest, PieceIndex};
 pub use reader::{BlobReader, BlobStream, How, ReadError};

@@ -36,7 +36,7 @@ const TURNS: usize = 128;
 const WINDOW: usize = 256 << 10;
 
 /// What gives. One for the peer port and for a seed's front door.
-pub(crate) struct Giver {
+pub struct Giver {
     engine: Engine,
     metrics: Arc<Metrics>,
     bucket: Option<Arc<Bucket>>,
@@ -53,7 +53,7 @@ struct Asked<'a> {
 
 impl Giver {
     /// Gives what `engine` offers, at most `upload_limit` bytes per second.
-    pub(crate) fn new(engine: Engine, metrics: Arc<Metrics>, upload_limit: Option<u64>) -> Self {
+    pub fn new(engine: Engine, metrics: Arc<Metrics>, upload_limit: Option<u64>) -> Self {
         Self {
             engine,
             metrics,
@@ -68,10 +68,7 @@ impl Giver {
     }
 
     /// Answers one request; never fails, never reads a request's body or its credentials.
-    pub(crate) async fn answer<B>(
-        self: Arc<Self>,
-        request: http::Request<B>,
-    ) -> Response<ResponseBody> {
+    pub async fn answer<B>(self: Arc<Self>, request: http::Request<B>) -> Response<ResponseBody> {
         let head = *request.method() == Method::HEAD;
         let answer = self.dispatch(&request).await;
         let response = answer.unwrap_or_else(|refusal| refused(&refusal, head));

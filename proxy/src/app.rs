@@ -24,6 +24,7 @@ use crate::front::{Front, Parts, unix_now};
 use crate::handler;
 use crate::http;
 use crate::metrics::Metrics;
+use crate::peers::{self, Giver, Peers};
 use crate::upstream::{UpstreamConfigError, Upstreams};
 
 const CATALOG_FILE: &str = "catalog.redb";
@@ -73,11 +74,11 @@ pub enum BuildError {
 fn listen_hint(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::AddrInUse => {
-            "another process has this port (is darner running already?); stop it or give another with --listen or --admin"
+            "another process has this port (is darner running already?); stop it or give another with --listen, --admin or --peer-listen"
         }
         io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
         io::ErrorKind::PermissionDenied => "ports below 1024 need root; give a higher one",
-        _ => "give another address with --listen or --admin",
+        _ => "give another address with --listen, --admin or --peer-listen",
     }
 }
 
@@ -109,6 +110,8 @@ pub struct Addrs {
     pub admin: SocketAddr,
     /// The control port, where there is one.
     pub control: Option<SocketAddr>,
+    /// Where other nodes get pieces, if this node is in a swarm.
+    pub peer: Option<SocketAddr>,
 }
 
 /// A node that is ready to run.
@@ -118,6 +121,9 @@ pub struct App {
     listeners: Vec<TcpListener>,
     admin: TcpListener,
     control: Option<TcpListener>,
+    peer: Option<TcpListener>,
+    giver: Arc<Giver>,
+    peers: Peers,
     addrs: Addrs,
 }
 
@@ -145,7 +151,13 @@ impl App {
             .collect::<Result<_, _>>()?;
         let admin = bind(config.admin)?;
         let control = config.control.map(bind).transpose()?;
-        let addrs = addrs(&listeners, &admin, control.as_ref())?;
+        let peer = peers::listen_at(&config).map(bind).transpose()?;
+        let addrs = Addrs {
+            listen: listeners.iter().map(bound).collect::<Result<_, _>>()?,
+            admin: bound(&admin)?,
+            control: control.as_ref().map(bound).transpose()?,
+            peer: peer.as_ref().map(bound).transpose()?,
+        };
         let store = open_store(&config)?;
         let path = config.data_dir.join(CATALOG_FILE);
         let catalog = Catalog::open(&path).map_err(|error| match error {
@@ -163,6 +175,9 @@ impl App {
         let engine = Engine::new(store.clone(), options);
         let (counted, counting) = (store.clone(), engine.clone());
         let metrics = Metrics::new(Box::new(move || (counted.usage(), counting.stats())));
+        let (offering, limit) = (engine.clone(), config.upload_limit);
+        let giver = Arc::new(Giver::new(offering, metrics.clone(), limit));
+        let peers = Peers::new(upstreams.ratelimit());
         let front = Front::new(Parts {
             upstreams,
             engine,
@@ -172,6 +187,7 @@ impl App {
             trust: config.trust,
             limits: config.limits,
             challenge_ping: config.challenge_ping,
+            giver: config.seed.then(|| giver.clone()),
         });
         Ok(Self {
             config,
@@ -179,6 +195,9 @@ impl App {
             listeners,
             admin,
             control,
+            peer,
+            giver,
+            peers,
             addrs,
         })
     }
@@ -220,6 +239,14 @@ impl App {
                 shutdown.clone(),
             ));
         }
+        if let Some(listener) = self.peer {
+            let giver = self.giver;
+            let service = move |request, _| giver.clone().answer(request);
+            let traffic = Arc::<http::Traffic>::default();
+            let shutdown = shutdown.clone();
+            serving.spawn(http::serve(listener, service, limits, traffic, shutdown));
+        }
+        serving.spawn(self.peers.tidy(shutdown.clone()));
         serving.spawn(keep_catalog(self.front.catalog.clone(), shutdown.clone()));
         serving.spawn(tell_ready(metrics, shutdown.clone()));
         let served = ended(&mut serving, &shutdown).await;
@@ -276,21 +303,10 @@ fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {
     http::bind(address).map_err(|cause| BuildError::Listen { address, cause })
 }
 
-fn addrs(
-    listeners: &[TcpListener],
-    admin: &TcpListener,
-    control: Option<&TcpListener>,
-) -> Result<Addrs, BuildError> {
-    let of = |listener: &TcpListener| {
-        listener.local_addr().map_err(|cause| BuildError::Listen {
-            address: SocketAddr::from(([0, 0, 0, 0], 0)),
-            cause,
-        })
-    };
-    Ok(Addrs {
-        listen: listeners.iter().map(of).collect::<Result<_, _>>()?,
-        admin: of(admin)?,
-        control: control.map(of).transpose()?,
+fn bound(listener: &TcpListener) -> Result<SocketAddr, BuildError> {
+    listener.local_addr().map_err(|cause| BuildError::Listen {
+        address: SocketAddr::from(([0, 0, 0, 0], 0)),
+        cause,
     })
 }
 

@@ -7,6 +7,8 @@
 
 mod body;
 
+use std::sync::Arc;
+
 use http::{HeaderMap, StatusCode, header};
 use oci::Digest;
 use oci::range::{ContentRange, RangeHeader, Spec};
@@ -141,6 +143,7 @@ impl Read<'_> {
             digest: *self.digest,
             scope: FlightScope::new(place.registry.as_str()),
             first: self.first.clone(),
+            repository: Some(Arc::from(place.repository.to_string())),
             source: self
                 .reader
                 .upstream
@@ -174,6 +177,11 @@ impl Read<'_> {
             How::Started => {
                 // Whose rights the source has used is not known: it counts for this reader alone.
                 self.front.was_served(self.reader, Identity::Client);
+                self.belongs();
+            }
+            How::Shared => {
+                // The leader of the swarm has asked upstream with nobody's rights.
+                self.front.was_served(self.reader, Identity::Anonymous);
                 self.belongs();
             }
             How::Joined | How::Held if self.may_while_away() => {}

@@ -21,6 +21,7 @@ use crate::config::{Limits, Trust};
 use crate::grants::{Decision, Facts, Grants, Said, decide};
 use crate::manifests::{Failure, Resolution};
 use crate::metrics::{Metrics, UpstreamKind};
+use crate::peers::Giver;
 use crate::ping::Ping;
 use crate::place::Place;
 use crate::refusal::{Kind, Refusal};
@@ -62,6 +63,8 @@ pub(crate) struct Front {
     refusals: Cache<Asked, (Refusal, Instant)>,
     away: Cache<Registry, Instant>,
     pub(crate) ping: Ping,
+    /// What gives to other nodes at this very door: a seed's.
+    pub(crate) giver: Option<Arc<Giver>>,
 }
 
 /// One question of one credential.
@@ -122,6 +125,7 @@ pub(crate) struct Parts {
     pub(crate) trust: Trust,
     pub(crate) limits: Limits,
     pub(crate) challenge_ping: bool,
+    pub(crate) giver: Option<Arc<Giver>>,
 }
 
 impl Front {
@@ -155,6 +159,7 @@ impl Front {
             refusals: Cache::new(REFUSALS_MAX),
             away: Cache::new(AWAY_MAX),
             ping: Ping::new(parts.challenge_ping),
+            giver: parts.giver,
         }
     }
 

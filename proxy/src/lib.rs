@@ -16,8 +16,10 @@ pub mod http;
 mod lists;
 mod manifests;
 pub mod metrics;
+pub mod peers;
 mod ping;
 pub mod place;
+mod ratelimit;
 mod refusal;
 pub mod upstream;
 

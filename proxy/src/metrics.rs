@@ -6,6 +6,7 @@
 //!
 //! Deliberately not here: serving it (see [`crate::admin`]).
 
+mod giving;
 mod house;
 mod labels;
 mod snapshot;
@@ -24,6 +25,7 @@ use prometheus_client::registry::{Registry, Unit};
 use swarm::{EngineStats, Usage};
 
 use crate::http::Traffic;
+use giving::Giving;
 
 pub use labels::{RouteKind, Source, UpstreamKind};
 pub use snapshot::{Bytes, LastPull, Requests, Snapshot, StoreUse, Upstreams};
@@ -52,6 +54,7 @@ pub struct Metrics {
     hits: Vec<Counter>,
     misses: Vec<Counter>,
     upstream_requests: Family<ByRegistry, Counter>,
+    giving: Giving,
     last_pull: Mutex<Option<LastPull>>,
     last_pull_at: Gauge,
     ready: std::sync::atomic::AtomicBool,
@@ -93,6 +96,7 @@ impl Metrics {
             "Requests sent, by registry, kind and status (or why there was none)",
             upstream_requests.clone(),
         );
+        let giving = Giving::register(&mut registry);
         let last_pull_at = Gauge::default();
         registry.register_with_unit(
             "last_pull_timestamp",
@@ -120,6 +124,7 @@ impl Metrics {
             hits: by_route(&hits),
             misses: by_route(&misses),
             upstream_requests,
+            giving,
             last_pull: Mutex::default(),
             last_pull_at,
             ready: false.into(),
@@ -173,6 +178,16 @@ impl Metrics {
             ("status", status),
         ];
         self.upstream_requests.get_or_create(&labels).inc();
+    }
+
+    /// What [`crate::http::ResponseBody::counted`] takes: blob bytes given to other nodes.
+    pub fn given(&self) -> Counter {
+        self.giving.bytes.clone()
+    }
+
+    /// Another node's request was answered.
+    pub fn peer_request(&self, status: StatusCode) {
+        self.giving.answered(status);
     }
 
     /// A client got this manifest by GET.
@@ -248,6 +263,7 @@ impl Metrics {
                 upstream: sent(Source::Upstream),
             },
             fetched_bytes: snapshot::fetched(&engine),
+            given_bytes: self.giving.bytes.get(),
             hits,
             misses,
             hit_ratio: (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64),

@@ -6,6 +6,7 @@ pub mod attend;
 pub mod engine;
 mod flight;
 mod hashing;
+mod offer;
 pub mod piece;
 pub mod reader;
 pub mod source;
@@ -15,7 +16,8 @@ mod transfer;
 pub mod wire;
 
 pub use attend::{AttendOptions, Attendance, Preheat, SupernodeStatus, Verdict};
-pub use engine::{Engine, EngineOptions, EngineStats, FlightScope, Want};
+pub use engine::{Engine, EngineOptions, EngineStats, FlightScope, FlightView, Want};
+pub use offer::Offer;
 pub use piece::{Layout, PieceDigest, PieceIndex};
 pub use reader::{BlobReader, BlobStream, How, ReadError};
 pub use source::{Cause, Fault, FetchRange, Fetched, Origin, PieceSource, SourceError};

@@ -84,6 +84,7 @@ pub(super) async fn answer(
     };
     let source = match blob.how() {
         How::Held => Source::Store,
+        How::Shared => Source::Peer,
         How::Joined | How::Started => Source::Upstream,
     };
     Ok(Answered {

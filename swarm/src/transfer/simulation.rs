@@ -223,6 +223,7 @@ impl World {
                 self.forgotten.insert(source);
             }
             Action::Finish { error } => self.finished = Some(error),
+            of_swarm => panic!("there is no swarm here: {of_swarm:?}"),
         }
         None
     }
@@ -253,6 +254,7 @@ impl World {
             reader: id,
             source,
             first,
+            here: false,
         });
     }
 

@@ -121,6 +121,7 @@ mod tests {
             ready: true,
             uptime_seconds: 1,
             counts,
+            swarm: None,
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) enum Command {
     /// Run a seed for other nodes
     #[command(after_help = RUN_EXAMPLES)]
     Supernode(SupernodeArgs),
+    /// Pull an image or a blob through the node: into its store, or a folder too
+    Pull(PullArgs),
     /// Point a client on this machine to the node, or take that back
     Setup(SetupArgs),
     /// Say in one line whether pulls go through the node, and where the bytes came from
@@ -57,10 +59,12 @@ pub(crate) enum Command {
 pub(crate) struct UpArgs {
     #[command(flatten)]
     node: NodeArgs,
-    /// Open the supernode's ports on this address of the machine: 8001 for other clients, 8002
-    /// for its state [default: none opened, loopback only]
+    /// Lead a swarm: open the supernode's ports on this address of the machine, 8001 for bytes and
+    /// other clients, 8002 for nodes and its state [default: none opened, loopback only]
     #[arg(long, value_name = "ADDR")]
     swarm: Option<String>,
+    #[command(flatten)]
+    member: MemberArgs,
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }
@@ -70,6 +74,8 @@ pub(crate) struct UpArgs {
 pub(crate) struct ProxyArgs {
     #[command(flatten)]
     node: NodeArgs,
+    #[command(flatten)]
+    member: MemberArgs,
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }
@@ -98,6 +104,31 @@ struct NodeArgs {
     /// Where state and metrics are shown [default: 127.0.0.1:65002]
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<String>,
+}
+
+/// A node's place in a swarm.
+#[derive(Debug, Args)]
+struct MemberArgs {
+    /// Share bytes with the nodes that this supernode leads; may be repeated; the port is 8002
+    /// unless named [default: none, the node is alone]
+    #[arg(long, value_name = "HOST[:PORT][,...]")]
+    supernode: Vec<String>,
+    /// Where peers ask [default: port 65003 of the address from which the supernode is reached;
+    /// closed without one]
+    #[arg(long, value_name = "ADDR:PORT")]
+    peer_listen: Option<String>,
+    /// The name or address others reach this machine by [default: as the supernode sees it]
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+    /// The zone this machine stands in: bytes come from near before far
+    #[arg(long, value_name = "NAME")]
+    zone: Option<String>,
+    /// The rack within the zone
+    #[arg(long, value_name = "NAME")]
+    rack: Option<String>,
+    /// Most bytes per second given to peers [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    upload_limit: Option<String>,
 }
 
 /// What all three that run have.
@@ -226,6 +257,44 @@ pub(crate) struct SetupArgs {
     pub(crate) root: Option<PathBuf>,
 }
 
+/// `darner pull`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  darner pull alpine                                       warm the node's store
+  darner pull quay.io/org/app:1 -o app --platform linux/arm64
+  skopeo copy oci:app:1 docker-archive:app.tar             what a layout is good for
+  darner pull quay.io/org/app/blobs/sha256:...             one blob")]
+pub(crate) struct PullArgs {
+    /// An image as docker writes it, IMAGE@DIGEST of an image or a blob, or
+    /// REPOSITORY/blobs/DIGEST
+    #[arg(value_name = "IMAGE_OR_BLOB")]
+    pub(crate) what: String,
+    /// Write an OCI image layout into this folder; what it holds already is not fetched again
+    /// [default: keep the bytes in the node's store only]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// The image to take of an index [default: the one for this machine]
+    #[arg(
+        long,
+        value_name = "OS/ARCH[/VARIANT]",
+        conflicts_with = "all_platforms"
+    )]
+    pub(crate) platform: Option<String>,
+    /// Take every image of an index
+    #[arg(long)]
+    pub(crate) all_platforms: bool,
+    /// Where the node's front door is
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:65001")]
+    pub(crate) address: String,
+    /// Where the node's admin port is: it tells where the bytes come from
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:65002")]
+    pub(crate) admin: String,
+    /// Print the outcome as JSON: digest, size, time and bytes by source of each part
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `darner status`.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
@@ -242,6 +311,7 @@ impl UpArgs {
     pub(crate) fn layer(&self) -> Result<Layer, Failure> {
         let mut layer = self.run.layer()?;
         self.node.add_to(&mut layer);
+        self.member.add_to(&mut layer);
         add(&mut layer, Key::Swarm, self.swarm.as_slice());
         Ok(layer)
     }
@@ -252,6 +322,7 @@ impl ProxyArgs {
     pub(crate) fn layer(&self) -> Result<Layer, Failure> {
         let mut layer = self.run.layer()?;
         self.node.add_to(&mut layer);
+        self.member.add_to(&mut layer);
         Ok(layer)
     }
 }
@@ -271,6 +342,21 @@ impl NodeArgs {
     fn add_to(&self, layer: &mut Layer) {
         add(layer, Key::Listen, &self.listen);
         add(layer, Key::Admin, self.admin.as_slice());
+    }
+}
+
+impl MemberArgs {
+    fn add_to(&self, layer: &mut Layer) {
+        add(layer, Key::Supernode, &self.supernode);
+        for (key, value) in [
+            (Key::PeerListen, &self.peer_listen),
+            (Key::Advertise, &self.advertise),
+            (Key::Zone, &self.zone),
+            (Key::Rack, &self.rack),
+            (Key::UploadLimit, &self.upload_limit),
+        ] {
+            add(layer, key, value.as_slice());
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod print;
 pub(crate) mod quantity;
 pub(crate) mod registry;
 pub(crate) mod settings;
+pub(crate) mod swarm;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -57,9 +58,7 @@ pub(crate) fn load(
     if settings.data_dir.as_os_str().is_empty() {
         settings.data_dir = data_dir()?;
     }
-    if settings.swarm.is_some_and(|address| address.is_loopback()) {
-        warnings.push("--swarm on a loopback address is reachable from this machine only".into());
-    }
+    warnings.extend(swarm::check(&settings)?);
     Ok(Loaded { settings, warnings })
 }
 

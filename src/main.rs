@@ -11,6 +11,7 @@ mod ask;
 mod cli;
 mod config;
 mod failure;
+mod pull;
 mod run;
 mod setup;
 mod speak;
@@ -45,6 +46,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Up(args) => start(Role::Up, args.layer()?, &args.run),
         Command::Proxy(args) => start(Role::Proxy, args.layer()?, &args.run),
         Command::Supernode(args) => start(Role::Supernode, args.layer()?, &args.run),
+        Command::Pull(args) => pull::run(&args),
         Command::Setup(args) => block_on(setup::run(&args)),
         Command::Status(args) => block_on(status::run(&args)),
     }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: read-only, and nothing secret on any page. Deliberately not here: what is counted.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,23 +48,56 @@ pub struct Status {
     /// The counts.
     #[serde(flatten)]
     pub counts: Snapshot,
+    /// What a supernode or an attending node says of its swarm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swarm: Option<serde_json::Value>,
 }
 
-/// Serves the admin port until `shutdown`.
-pub async fn run(
-    listener: TcpListener,
+/// The pages, whatever port they are on. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pages {
     about: About,
     metrics: Arc<Metrics>,
-    shutdown: CancellationToken,
-) {
-    let started = Instant::now();
-    let limits = Limits {
-        max_connections: MAX_CONNECTIONS,
-        ..Limits::default()
-    };
-    let service = move |request: ::http::Request<hyper::body::Incoming>, _| {
+    started: Instant,
+    swarm: Option<Swarm>,
+}
+
+/// What `/status` says of the swarm, asked for at each request.
+#[derive(Clone)]
+struct Swarm(Arc<dyn Fn() -> serde_json::Value + Send + Sync>);
+
+impl fmt::Debug for Swarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Swarm")
+    }
+}
+
+impl Pages {
+    /// The pages of a node that starts now.
+    pub fn new(about: About, metrics: Arc<Metrics>) -> Self {
+        Self {
+            about,
+            metrics,
+            started: Instant::now(),
+            swarm: None,
+        }
+    }
+
+    /// The same with what `/status` says under `swarm`. `tell` must not wait.
+    #[must_use]
+    pub fn with_swarm(
+        mut self,
+        tell: impl Fn() -> serde_json::Value + Send + Sync + 'static,
+    ) -> Self {
+        self.swarm = Some(Swarm(Arc::new(tell)));
+        self
+    }
+
+    /// Answers one request; reads no body.
+    pub fn answer<B>(&self, request: &::http::Request<B>) -> Response<ResponseBody> {
         let page = Page::of(request.uri().path());
         let allowed = matches!(*request.method(), Method::GET | Method::HEAD);
+        let metrics = &self.metrics;
         let mut response = match page {
             Some(_) if !allowed => {
                 let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "read-only\n");
@@ -75,7 +109,7 @@ pub async fn run(
             Some(Page::Live) => answer(StatusCode::OK, TEXT, "ok\n"),
             Some(Page::Ready) if metrics.ready() => answer(StatusCode::OK, TEXT, "ok\n"),
             Some(Page::Ready) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n"),
-            Some(Page::Status) => status(&about, &metrics, started),
+            Some(Page::Status) => self.status(),
             None => answer(
                 StatusCode::NOT_FOUND,
                 TEXT,
@@ -88,16 +122,38 @@ pub async fn run(
             response.headers_mut().insert(CONTENT_LENGTH, length);
             *response.body_mut() = ResponseBody::Empty;
         }
-        std::future::ready(response)
+        response
+    }
+
+    fn status(&self) -> Response<ResponseBody> {
+        let status = Status {
+            about: self.about.clone(),
+            ready: self.metrics.ready(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            counts: self.metrics.snapshot(),
+            swarm: self.swarm.as_ref().map(|swarm| (swarm.0)()),
+        };
+        match serde_json::to_vec(&status) {
+            Ok(json) => answer(StatusCode::OK, JSON, json),
+            Err(error) => {
+                tracing::error!(%error, "status cannot be written as json");
+                answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "no status\n")
+            }
+        }
+    }
+}
+
+/// Serves the admin port until `shutdown`.
+pub async fn run(listener: TcpListener, pages: Pages, shutdown: CancellationToken) {
+    let limits = Limits {
+        max_connections: MAX_CONNECTIONS,
+        ..Limits::default()
     };
-    serve(
-        listener,
-        service,
-        limits,
-        Arc::<Traffic>::default(),
-        shutdown,
-    )
-    .await;
+    let service = move |request: ::http::Request<hyper::body::Incoming>, _| {
+        std::future::ready(pages.answer(&request))
+    };
+    let traffic = Arc::<Traffic>::default();
+    serve(listener, service, limits, traffic, shutdown).await;
 }
 
 #[derive(Clone, Copy)]
@@ -116,22 +172,6 @@ impl Page {
             "/readyz" => Some(Self::Ready),
             "/status" => Some(Self::Status),
             _ => None,
-        }
-    }
-}
-
-fn status(about: &About, metrics: &Metrics, started: Instant) -> Response<ResponseBody> {
-    let status = Status {
-        about: about.clone(),
-        ready: metrics.ready(),
-        uptime_seconds: started.elapsed().as_secs(),
-        counts: metrics.snapshot(),
-    };
-    match serde_json::to_vec(&status) {
-        Ok(json) => answer(StatusCode::OK, JSON, json),
-        Err(error) => {
-            tracing::error!(%error, "status cannot be written as json");
-            answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "no status\n")
         }
     }
 }

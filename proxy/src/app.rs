@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, About};
+use crate::admin::{self, About, Pages};
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::{Config, ConfigError};
 use crate::front::{Front, Parts, unix_now};
@@ -25,6 +25,7 @@ use crate::handler;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::peers::{self, Giver, Peers};
+use crate::seed::Seed;
 use crate::upstream::{UpstreamConfigError, Upstreams};
 
 const CATALOG_FILE: &str = "catalog.redb";
@@ -207,6 +208,16 @@ impl App {
         &self.addrs
     }
 
+    /// How a supernode reads what it shares.
+    pub fn seed(&self) -> Seed {
+        Seed::new(self.front.clone())
+    }
+
+    /// The admin port's pages, for a port of another's.
+    pub fn pages(&self) -> Pages {
+        Pages::new(self.about(), self.front.metrics.clone())
+    }
+
     /// Serves until `shutdown`, then lets responses end for at most the configured drain.
     ///
     /// # Errors
@@ -216,10 +227,9 @@ impl App {
         // The admin port stays until the last response has gone, to be asked about the drain.
         let drained = CancellationToken::new();
         let mut admin = JoinSet::new();
-        let about = self.about();
+        let pages = self.pages();
         for listener in [Some(self.admin), self.control].into_iter().flatten() {
-            let (about, drained) = (about.clone(), drained.clone());
-            admin.spawn(admin::run(listener, about, metrics.clone(), drained));
+            admin.spawn(admin::run(listener, pages.clone(), drained.clone()));
         }
         let limits = http::Limits {
             max_connections: self.config.limits.connections,

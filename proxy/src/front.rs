@@ -277,6 +277,18 @@ impl Front {
         until.is_some_and(|until| Instant::now() < until)
     }
 
+    /// Whether upstream serves this place to anybody: it did so within a grant's life, or, while it
+    /// is away, within the public memory. No account of the operator counts.
+    pub(crate) fn is_public(&self, place: &Place, upstream: Said) -> bool {
+        let life = match upstream {
+            Said::Nothing => self.trust.grant,
+            Said::Away => self.trust.public_memory,
+            said => return said == Said::Yes,
+        };
+        let seen = self.catalog.public(place).map(|fact| fact.seen);
+        seen.is_some_and(|seen| Duration::from_secs(unix_now().saturating_sub(seen)) < life)
+    }
+
     /// Decides about held bytes of this place.
     pub(crate) fn decide(&self, reader: &Reader, belongs: bool, upstream: Said) -> Decision {
         let place = &reader.place;

@@ -21,7 +21,10 @@ mod ping;
 pub mod place;
 mod ratelimit;
 mod refusal;
+pub mod seed;
 pub mod upstream;
 
+pub use admin::Pages;
 pub use app::{Addrs, App, BuildError, RunError};
 pub use config::{Config, ConfigError};
+pub use seed::{Seed, SeedRefusal};

@@ -4,6 +4,8 @@
 //! pages on its control port. Invariant: it serves nothing that the node would not serve. Not here
 //! yet: who has what, scheduling, and the cluster of supernodes; they are built on top of this.
 
+pub mod scheduler;
+
 use std::net::{IpAddr, SocketAddr};
 
 use proxy::{Addrs, RunError};

@@ -4,7 +4,7 @@
 //! fits; every task is joined by [`Engine::shutdown`].
 //! Deliberately not here: whether a reader may read. Rights are the caller's, see [`Want`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,7 @@ use crate::offer::Offer;
 use crate::reader::{BlobReader, ReadError, Seat, WITHHELD_TAIL};
 use crate::source::{FetchRange, Origin, PieceSource, SourceError};
 use crate::store::{BlobStore, ScopeTag};
+use crate::tracker::Tracker;
 
 /// A read that found so many flights that ended without an answer gives up.
 const LOOKS_MAX: usize = 8;
@@ -43,6 +44,9 @@ pub struct Want {
     pub scope: FlightScope,
     /// What will be read first; lets a range far from what is arriving start its own fetch.
     pub first: FetchRange,
+    /// The repository that this reader names, in which a swarm's leader is asked whether the blob is
+    /// public; none keeps the blob from the swarm.
+    pub repository: Option<Arc<str>>,
     /// Where this reader's bytes may come from, with this reader's rights. The flight may go on with
     /// it for other readers of the same scope, and for a while after this reader has left.
     pub source: Arc<dyn PieceSource>,
@@ -54,6 +58,7 @@ impl fmt::Debug for Want {
             .field("digest", &self.digest)
             .field("scope", &self.scope)
             .field("first", &self.first)
+            .field("repository", &self.repository)
             .field("source", &self.source.name())
             .finish()
     }
@@ -127,7 +132,6 @@ pub struct Engine {
 struct Inner {
     shared: Shared,
     flights: Mutex<Flights>,
-    sharing: Mutex<HashSet<Digest>>,
     tasks: TaskTracker,
 }
 
@@ -136,18 +140,36 @@ type Flights = HashMap<(FlightScope, Digest), Arc<Board>>;
 impl Engine {
     /// An engine over `store`. Needs no runtime until the first read.
     pub fn new(store: Arc<dyn BlobStore>, options: EngineOptions) -> Self {
+        Self::build(store, options, None)
+    }
+
+    /// The same, of a node in a swarm: flights of readers that name a repository ask `tracker`.
+    pub fn in_swarm(
+        store: Arc<dyn BlobStore>,
+        options: EngineOptions,
+        tracker: Arc<dyn Tracker>,
+    ) -> Self {
+        Self::build(store, options, Some(tracker))
+    }
+
+    fn build(
+        store: Arc<dyn BlobStore>,
+        options: EngineOptions,
+        tracker: Option<Arc<dyn Tracker>>,
+    ) -> Self {
         let shared = Shared {
             store,
             hashes: Arc::new(HashPool::new(options.hash_threads)),
             counters: Arc::default(),
             options,
+            tracker,
+            sharing: Arc::default(),
             ending: CancellationToken::new(),
         };
         Self {
             inner: Arc::new(Inner {
                 shared,
                 flights: Mutex::default(),
-                sharing: Mutex::default(),
                 tasks: TaskTracker::new(),
             }),
         }
@@ -215,7 +237,7 @@ impl Engine {
         board: Arc<Board>,
         want: &Want,
     ) -> Option<Result<BlobReader, ReadError>> {
-        let reader = board.join(want.source.clone(), want.first.clone())?;
+        let reader = board.join(want)?;
         let seat = Seat::new(board, reader);
         match seat.answer().await {
             Answer::Admitted(how) => Some(Ok(BlobReader::of_flight(
@@ -256,21 +278,22 @@ impl Engine {
         landed: impl FnOnce() + Send + 'static,
     ) {
         let shared = self.inner.shared.clone();
-        let flight = Flight::new(shared, want.digest, want.scope.clone(), purpose, board);
+        let flight = Flight::new(shared, want, purpose, board);
         self.inner.tasks.spawn(flight.fly(landed));
     }
 
     /// Lets other nodes have this blob from here: upstream serves it to anybody.
     pub fn share(&self, digest: &Digest) {
-        self.inner.lock_sharing().insert(*digest);
+        self.inner.shared.sharing.add(digest);
     }
 
     /// What is here of a blob that is shared, held or on its way. Asks nobody.
     pub fn offer(&self, digest: &Digest) -> Option<Offer> {
-        if !self.inner.lock_sharing().contains(digest) {
+        let shared = &self.inner.shared;
+        if !shared.sharing.contains(digest) {
             return None;
         }
-        if let Some(held) = self.inner.shared.store.open(digest) {
+        if let Some(held) = shared.store.open(digest) {
             return Some(Offer::of_held(held));
         }
         let boards: Vec<_> = {
@@ -279,10 +302,26 @@ impl Engine {
             of_digest.map(|(_, board)| board.clone()).collect()
         };
         if boards.is_empty() {
-            // Neither held nor coming: it was evicted, or never came.
-            self.inner.lock_sharing().remove(digest);
+            // Neither held nor coming: it was evicted.
+            shared.sharing.remove(digest);
+            if let Some(tracker) = &shared.tracker {
+                tracker.gone(digest);
+            }
         }
         boards.into_iter().find_map(Offer::of_flight)
+    }
+
+    /// The flights under way, for people to look at.
+    pub fn flights(&self) -> Vec<FlightView> {
+        let flights = self.inner.lock_flights();
+        let view = |((scope, digest), board): (&(FlightScope, Digest), &Arc<Board>)| FlightView {
+            scope: scope.clone(),
+            digest: *digest,
+            total: board.stocked_total(),
+            present: board.stocked().covered_len(),
+            came: board.came(),
+        };
+        flights.iter().map(view).collect()
     }
 
     /// Ends all flights (their readers end with [`ReadError::ShutDown`]; what has arrived stays in
@@ -310,10 +349,6 @@ impl Inner {
     fn lock_flights(&self) -> MutexGuard<'_, Flights> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn lock_sharing(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        self.sharing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Takes a flight off the table when it is over, however its task ends.
@@ -325,6 +360,27 @@ struct Landing {
 impl Drop for Landing {
     fn drop(&mut self) {
         self.inner.lock_flights().remove(&self.key);
+    }
+}
+
+/// A flight under way, as it was a moment ago.
+#[derive(Clone, Debug)]
+pub struct FlightView {
+    /// The registry.
+    pub scope: FlightScope,
+    /// The blob.
+    pub digest: Digest,
+    /// Its size in bytes, once known.
+    pub total: Option<u64>,
+    /// Bytes of it that are stored.
+    pub present: u64,
+    came: [u64; Origin::ALL.len()],
+}
+
+impl FlightView {
+    /// Body bytes that came from sources of this kind, also those thrown away.
+    pub fn came(&self, origin: Origin) -> u64 {
+        self.came[origin as usize]
     }
 }
 

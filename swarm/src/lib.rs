@@ -2,6 +2,7 @@
 //!
 //! The way of the bytes is one direction: source, store, reader. Nothing here serves HTTP.
 
+pub mod attend;
 pub mod engine;
 mod flight;
 mod hashing;
@@ -14,7 +15,8 @@ pub mod tracker;
 mod transfer;
 pub mod wire;
 
-pub use engine::{Engine, EngineOptions, EngineStats, FlightScope, Want};
+pub use attend::{AttendOptions, Attendance, Preheat, SupernodeStatus, Verdict};
+pub use engine::{Engine, EngineOptions, EngineStats, FlightScope, FlightView, Want};
 pub use offer::Offer;
 pub use piece::{Layout, PieceDigest, PieceIndex};
 pub use reader::{BlobReader, BlobStream, How, ReadError};

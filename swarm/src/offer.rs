@@ -3,16 +3,42 @@
 //! Invariants: an offer never makes a flight fetch anything; it gives bytes only as they lie in the
 //! store. Deliberately not here: whether the blob may be shared (`Engine::share`), and HTTP.
 
+use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::stream;
+use oci::Digest;
 
 use crate::flight::{Board, Stock};
 use crate::reader::{ReadError, SLICE_MAX};
 use crate::store::{ByteSet, HeldBlob, Slice};
+
+/// The blobs that other nodes may have from here.
+#[derive(Debug, Default)]
+pub(crate) struct Sharing {
+    digests: Mutex<HashSet<Digest>>,
+}
+
+impl Sharing {
+    pub(crate) fn add(&self, digest: &Digest) {
+        self.lock().insert(*digest);
+    }
+
+    pub(crate) fn remove(&self, digest: &Digest) {
+        self.lock().remove(digest);
+    }
+
+    pub(crate) fn contains(&self, digest: &Digest) -> bool {
+        self.lock().contains(digest)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A shared blob, held or on its way. It keeps nothing in the air and pins nothing but an open file.
 #[derive(Clone, Debug)]
@@ -51,7 +77,7 @@ impl Offer {
     /// The bytes that are here.
     pub fn present(&self) -> ByteSet {
         match &self.place {
-            Place::Held(blob) => [0..blob.total()].into_iter().collect(),
+            Place::Held(blob) => ByteSet::of(0..blob.total()),
             Place::Flight(board) => board.stocked(),
         }
     }

@@ -88,6 +88,11 @@ impl Layout {
     pub fn pieces(&self) -> impl Iterator<Item = PieceIndex> + use<> {
         (0..self.count()).map(PieceIndex)
     }
+
+    /// All pieces from `first` on, in order.
+    pub fn pieces_from(&self, first: PieceIndex) -> impl Iterator<Item = PieceIndex> + use<> {
+        (first.0..self.count()).map(PieceIndex)
+    }
 }
 
 /// BLAKE3 of a piece's bytes.

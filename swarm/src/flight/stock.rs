@@ -1,13 +1,15 @@
-//! A flight's stored bytes, for those who are not its readers: other nodes of the swarm.
+//! A flight's stored bytes and their origins, for those who are not its readers: other nodes, people.
 //!
 //! Invariant: looking changes nothing; only the flight's own decisions bring bytes in.
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::futures::Notified;
 
 use super::board::Board;
+use crate::source::Origin;
 use crate::store::{ByteSet, HeldBlob, PartialBlob, Slice};
 
 /// What the store has at an offset.
@@ -21,6 +23,15 @@ pub(crate) enum Stock {
 }
 
 impl Board {
+    pub(super) fn count(&self, origin: Origin, len: u64) {
+        self.came[origin as usize].fetch_add(len, Ordering::Relaxed);
+    }
+
+    /// Body bytes received so far, in the order of [`Origin::ALL`].
+    pub(crate) fn came(&self) -> [u64; Origin::ALL.len()] {
+        Origin::ALL.map(|origin| self.came[origin as usize].load(Ordering::Relaxed))
+    }
+
     /// The blob's size, when it is known and bytes are stored.
     pub(crate) fn stocked_total(&self) -> Option<u64> {
         let state = self.lock();
@@ -32,7 +43,7 @@ impl Board {
     /// All that is stored.
     pub(crate) fn stocked(&self) -> ByteSet {
         match self.stores() {
-            (_, Some(held)) => [0..held.total()].into_iter().collect(),
+            (_, Some(held)) => ByteSet::of(0..held.total()),
             (Some(partial), None) => partial.present(),
             (None, None) => ByteSet::new(),
         }

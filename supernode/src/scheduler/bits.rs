@@ -1,0 +1,82 @@
+//! A fixed number of bits, one for each piece of a blob.
+
+/// As many bits as a blob has pieces, in whole words; bits beyond the last piece are never set.
+#[derive(Clone, Debug)]
+pub(super) struct Bits(Box<[u64]>);
+
+impl Bits {
+    /// None of `count` set.
+    pub(super) fn none(count: u32) -> Self {
+        Self(vec![0; count.div_ceil(64) as usize].into_boxed_slice())
+    }
+
+    /// All of `count` set.
+    pub(super) fn all(count: u32) -> Self {
+        let mut bits = Self(vec![u64::MAX; count.div_ceil(64) as usize].into_boxed_slice());
+        if let (Some(last), rest @ 1..) = (bits.0.last_mut(), count % 64) {
+            *last = (1 << rest) - 1;
+        }
+        bits
+    }
+
+    pub(super) fn words(&self) -> &[u64] {
+        &self.0
+    }
+
+    pub(super) fn has(&self, at: u32) -> bool {
+        self.0
+            .get((at / 64) as usize)
+            .is_some_and(|word| word & (1 << (at % 64)) != 0)
+    }
+
+    /// Sets a bit; whether it was not set before.
+    pub(super) fn set(&mut self, at: u32) -> bool {
+        let Some(word) = self.0.get_mut((at / 64) as usize) else {
+            return false;
+        };
+        let before = *word;
+        *word |= 1 << (at % 64);
+        *word != before
+    }
+
+    /// Clears a bit; whether it was set before.
+    pub(super) fn clear(&mut self, at: u32) -> bool {
+        let Some(word) = self.0.get_mut((at / 64) as usize) else {
+            return false;
+        };
+        let before = *word;
+        *word &= !(1 << (at % 64));
+        *word != before
+    }
+
+    /// All set bits, ascending.
+    pub(super) fn ones(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().enumerate().flat_map(|(at, &word)| {
+            let mut left = word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(at as u32 * 64 + bit)
+            })
+        })
+    }
+
+    /// The first bit at or after `from` that is not set; may be the count or beyond.
+    pub(super) fn first_zero(&self, from: u32) -> u32 {
+        let mut at = (from / 64) as usize;
+        let mut mask = u64::MAX << (from % 64);
+        while let Some(word) = self.0.get(at) {
+            let zeros = !word & mask;
+            if zeros != 0 {
+                return at as u32 * 64 + zeros.trailing_zeros();
+            }
+            mask = u64::MAX;
+            at += 1;
+        }
+        (at * 64) as u32
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.0.len() * 8
+    }
+}

@@ -1,0 +1,272 @@
+//! What each event changes; the deciding comes after, in `settle`.
+
+use swarm::{Layout, PieceIndex};
+
+use super::blob::Blob;
+use super::faults::Complaint;
+use super::node::Node;
+use super::{Action, BlobKey, Event, NodeKey, Scheduler, Site};
+
+impl Scheduler {
+    pub(super) fn take(&mut self, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::NodeCame { node, site } => self.came(node, site),
+            Event::NodeWent { node } => self.went(node, actions),
+            Event::Silent { node } => self.silent(node, actions),
+            Event::Spoke { node } => self.spoke(node, actions),
+            Event::Blob {
+                blob,
+                layout,
+                held_by_seed,
+            } => self.begin(blob, layout, held_by_seed, actions),
+            Event::SeedHas { blob, piece } => self.seed_has(blob, piece, actions),
+            Event::SeedGone { blob } => self.seed_gone(blob, actions),
+            Event::Joined {
+                node,
+                blob,
+                present,
+                reading_at,
+            } => {
+                self.joined(node, blob, &present, reading_at);
+                self.settle(&[node], actions);
+            }
+            Event::Got {
+                node,
+                blob,
+                piece,
+                from,
+            } => self.got(node, blob, piece, from, actions),
+            Event::Failed {
+                node,
+                blob,
+                piece,
+                from,
+                fault,
+            } => {
+                self.end_piece(node, blob, piece.get(), Some(from));
+                self.complain(
+                    Complaint {
+                        by: node,
+                        of: from,
+                        blob,
+                        piece: piece.get(),
+                        fault,
+                    },
+                    actions,
+                );
+                self.settle(&[from, node], actions);
+            }
+            Event::Left { node, blob, keeps } => self.left(node, blob, keeps, actions),
+            Event::Holds { node, blob } => self.left(node, blob, true, actions),
+            Event::Gone { node, blob } => self.left(node, blob, false, actions),
+            Event::BlobDone { blob } => self.done(blob, actions),
+            Event::Tick => self.tick(actions),
+        }
+    }
+
+    fn came(&mut self, key: NodeKey, site: Site) {
+        if key == NodeKey::SEED {
+            return;
+        }
+        let at = key.0 as usize;
+        if self.nodes.len() <= at {
+            self.nodes.resize_with(at + 1, Node::default);
+        }
+        if self.nodes[at].here {
+            self.remove(key);
+        }
+        self.nodes[at] = Node::new(&self.options, self.sites.number(site));
+    }
+
+    fn went(&mut self, key: NodeKey, actions: &mut Vec<Action>) {
+        if key == NodeKey::SEED || !self.node(key).here {
+            return;
+        }
+        let touched = self.remove(key);
+        self.settle(&touched, actions);
+    }
+
+    /// Takes a node out of everything; who was to send to it or to hear from it.
+    fn remove(&mut self, key: NodeKey) -> Vec<NodeKey> {
+        let mut touched = Vec::new();
+        let blobs: Vec<BlobKey> = self.node(key).blobs().collect();
+        for blob in blobs {
+            touched.extend(self.drop_member(key, blob));
+        }
+        *self.node_mut(key) = Node::default();
+        touched
+    }
+
+    fn silent(&mut self, key: NodeKey, actions: &mut Vec<Action>) {
+        if key == NodeKey::SEED || !self.node(key).hears() {
+            return;
+        }
+        self.node_mut(key).silent = true;
+        let blobs: Vec<BlobKey> = self.node(key).blobs().collect();
+        let mut touched = Vec::new();
+        for blob in blobs {
+            touched.extend(self.end_all_to(key, blob));
+            self.count_out(key, blob);
+        }
+        touched.extend(self.make_all_late(key));
+        touched.push(key);
+        self.settle(&touched, actions);
+    }
+
+    fn spoke(&mut self, key: NodeKey, actions: &mut Vec<Action>) {
+        if !self.node(key).silent {
+            return;
+        }
+        self.node_mut(key).silent = false;
+        if !self.node(key).banned {
+            let blobs: Vec<BlobKey> = self.node(key).blobs().collect();
+            for blob in blobs {
+                if let Some((blob, member)) = self.membership(key, blob) {
+                    blob.count_in(member);
+                }
+            }
+        }
+        self.settle(&[key], actions);
+    }
+
+    fn begin(
+        &mut self,
+        key: BlobKey,
+        layout: Layout,
+        held_by_seed: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let at = key.0 as usize;
+        if self.blobs.len() <= at {
+            self.blobs.resize_with(at + 1, || None);
+        }
+        match &mut self.blobs[at] {
+            Some(blob) if blob.layout == layout => {
+                blob.seed_gone = false;
+                if held_by_seed {
+                    blob.seed_has = blob.pieces;
+                    self.keep_promises(key);
+                }
+            }
+            Some(_) => {
+                self.done(key, actions);
+                self.begin(key, layout, held_by_seed, actions);
+            }
+            none => *none = Some(Box::new(Blob::new(key, layout, held_by_seed))),
+        }
+        self.settle(&[], actions);
+    }
+
+    fn joined(&mut self, key: NodeKey, blob: BlobKey, present: &[PieceIndex], at: PieceIndex) {
+        let (true, Some(member)) = (self.node(key).here, self.enter(key, blob)) else {
+            return;
+        };
+        let Some(blob) = self.blob_mut(blob) else {
+            return;
+        };
+        for piece in present {
+            blob.arrive(member, piece.get());
+        }
+        let pieces = blob.pieces;
+        let wanted = blob.member_mut(member);
+        wanted.first_gap = wanted.have.first_zero(at.get());
+        if !wanted.wants && wanted.held < pieces {
+            wanted.wants = true;
+            blob.wanting += 1;
+        }
+        let blob = blob.key;
+        self.follow(key, blob, member);
+    }
+
+    fn got(
+        &mut self,
+        node: NodeKey,
+        blob: BlobKey,
+        piece: PieceIndex,
+        from: Option<NodeKey>,
+        actions: &mut Vec<Action>,
+    ) {
+        let mut touched = self.end_piece_everywhere(node, blob, piece.get(), from);
+        if let Some((blob, member)) = self.membership(node, blob) {
+            blob.arrive(member, piece.get());
+            blob.stop_wanting_if_full(member);
+        }
+        touched.push(node);
+        self.settle(&touched, actions);
+        self.rest(blob);
+    }
+
+    fn left(&mut self, node: NodeKey, blob: BlobKey, keeps: bool, actions: &mut Vec<Action>) {
+        if !self.node(node).here {
+            return;
+        }
+        let mut touched = if keeps {
+            self.enter(node, blob);
+            self.end_all_to(node, blob)
+        } else {
+            self.drop_member(node, blob)
+        };
+        if keeps && let Some((blob, member)) = self.membership(node, blob) {
+            blob.fill(member);
+            blob.stop_wanting_if_full(member);
+            let rests = !blob.is_live(member);
+            blob.resting.set(member, rests);
+        }
+        touched.push(node);
+        self.settle(&touched, actions);
+        self.rest(blob);
+    }
+
+    fn done(&mut self, key: BlobKey, actions: &mut Vec<Action>) {
+        let Some(blob) = self.blob(key) else { return };
+        let nodes: Vec<NodeKey> = blob.nodes().collect();
+        let mut touched = Vec::new();
+        for node in nodes {
+            touched.extend(self.end_all_to(node, key));
+            self.node_mut(node).leave(key);
+        }
+        self.blobs[key.0 as usize] = None;
+        self.seed_turn.retain(|turn| *turn != key);
+        self.settle(&touched, actions);
+    }
+
+    /// The node as a member of the blob, new if it must be.
+    fn enter(&mut self, node: NodeKey, blob: BlobKey) -> Option<u32> {
+        if let Some(member) = self.node(node).member(blob) {
+            return Some(member);
+        }
+        let zone = self.node(node).zone;
+        let counts = !self.node(node).banned && !self.node(node).silent;
+        let entered = self.blob_mut(blob)?;
+        let member = entered.enter(node, zone);
+        if !counts {
+            entered.count_out(member);
+        }
+        self.node_mut(node).enter(blob, member);
+        Some(member)
+    }
+
+    /// Takes a node out of a blob; who has a slot free by that.
+    fn drop_member(&mut self, node: NodeKey, blob: BlobKey) -> Vec<NodeKey> {
+        let mut touched = self.end_all_to(node, blob);
+        touched.extend(self.end_all_from(node, blob));
+        if let Some((held, member)) = self.membership(node, blob) {
+            held.leave(member);
+            self.node_mut(node).leave(blob);
+        }
+        self.rest(blob);
+        touched
+    }
+
+    pub(super) fn count_out(&mut self, node: NodeKey, blob: BlobKey) {
+        if let Some((blob, member)) = self.membership(node, blob) {
+            blob.count_out(member);
+        }
+    }
+
+    /// A blob and the node's place in it.
+    pub(super) fn membership(&mut self, node: NodeKey, blob: BlobKey) -> Option<(&mut Blob, u32)> {
+        let member = self.node(node).member(blob)?;
+        Some((self.blob_mut(blob)?, member))
+    }
+}

@@ -1,0 +1,309 @@
+//! Who gets what from whom: whenever a slot frees, the best of a bounded sample.
+//!
+//! Rarest first; a zone that has no copy of a piece may take one from another zone, otherwise
+//! pieces stay within a zone; among equals the emptiest receiver (for its pace) and the idlest
+//! sender. Cost is bounded by the sample and the blob's count of pieces, not by the nodes.
+
+use super::blob::Blob;
+use super::outstanding::Instruction;
+use super::pool::Pool;
+use super::{Action, BlobKey, NodeKey, Now, Scheduler};
+
+/// How many hungry members of a blob are tried again at a tick.
+const RETRIED: usize = 32;
+/// How often hungry members are tried again.
+const RETRY: Now = Now::from_millis(100);
+/// A reader waits for a piece so long behind what its node has beyond it.
+const LAG: u32 = 24;
+
+/// A transfer that could be.
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    /// Smaller is better: urgency and rarity, distance, load.
+    value: (u8, u8, u32),
+    piece: u32,
+    /// The other end's place among the members.
+    other: u32,
+}
+
+/// A transfer that shall be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given {
+    pub(super) blob: BlobKey,
+    pub(super) receiver: u32,
+    pub(super) piece: u32,
+    pub(super) from: NodeKey,
+}
+
+impl Scheduler {
+    /// Decides all that these nodes' change makes possible.
+    pub(super) fn settle(&mut self, touched: &[NodeKey], actions: &mut Vec<Action>) {
+        for &node in touched {
+            self.refresh(node);
+        }
+        self.serve_from_seed(actions);
+        for &node in touched {
+            if node != NodeKey::SEED {
+                self.serve_from(node, actions);
+            }
+        }
+        for &node in touched {
+            self.serve_to(node, actions);
+        }
+    }
+
+    pub(super) fn tick(&mut self, actions: &mut Vec<Action>) {
+        self.look_at_due(actions);
+        let now = self.now;
+        let suspects = std::mem::take(&mut self.suspects);
+        let (over, still) = suspects
+            .into_iter()
+            .partition(|&node| self.node(node).suspect_until <= now);
+        self.suspects = still;
+        let mut tried: Vec<NodeKey> = over;
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            let active: Vec<BlobKey> = self.seed_turn.iter().copied().collect();
+            for key in active {
+                let Some(blob) = self.blob(key) else { continue };
+                let count = blob.hungry.len();
+                let start = self.rng.below(count);
+                let Some(blob) = self.blob(key) else { continue };
+                let drawn = (0..count.min(RETRIED)).map(|i| (start + i) % count);
+                let drawn = drawn.filter_map(|place| blob.hungry.at(place));
+                tried.extend(drawn.map(|member| blob.member(member).node));
+            }
+        }
+        self.settle(&tried, actions);
+    }
+
+    /// Brings the pools up to date with a node's slots and pieces.
+    pub(super) fn refresh(&mut self, key: NodeKey) {
+        let Some(node) = self.nodes.get(key.0 as usize) else {
+            return;
+        };
+        let (hears, gives) = (node.hears(), node.gives(self.now));
+        let (up, down) = (node.up.free(), node.down.free());
+        for blob in &node.live {
+            let Some(member) = node.member(*blob) else {
+                continue;
+            };
+            let slot = self.blobs.get_mut(blob.0 as usize);
+            let Some(blob) = slot.and_then(Option::as_deref_mut) else {
+                continue;
+            };
+            let state = blob.member(member);
+            let lacks = hears && state.wants && state.taken_count < blob.pieces;
+            let has = state.held > 0;
+            blob.lacking.set(member, lacks);
+            blob.hungry.set(member, lacks && down);
+            blob.giving.set(member, has && gives && up);
+            if lacks && down && self.retry_at.is_none() {
+                self.retry_at = Some(self.now + RETRY);
+            }
+        }
+    }
+
+    /// Fills a sender's free slots.
+    fn serve_from(&mut self, key: NodeKey, actions: &mut Vec<Action>) {
+        while self.node(key).up.free() && self.node(key).gives(self.now) {
+            let live = &self.node(key).live;
+            let start = self.order as usize;
+            let blobs = (0..live.len()).map(|i| live[(start + i) % live.len()]);
+            let found = blobs.collect::<Vec<_>>().into_iter().find_map(|blob| {
+                let choice = self.best_receiver(key, blob)?;
+                Some((blob, choice))
+            });
+            let Some((blob, choice)) = found else { return };
+            let given = Given {
+                blob,
+                receiver: choice.other,
+                piece: choice.piece,
+                from: key,
+            };
+            self.give(given, true, actions);
+        }
+    }
+
+    /// Fills a receiver's free slots, the blob with the fewest pieces on their way first.
+    fn serve_to(&mut self, key: NodeKey, actions: &mut Vec<Action>) {
+        while self.node(key).down.free() && self.node(key).hears() {
+            let mut blobs: Vec<(usize, BlobKey)> = Vec::new();
+            for &blob in &self.node(key).live {
+                if let Some(member) = self.node(key).member(blob)
+                    && let Some(wanted) = self.blob(blob)
+                    && wanted.hungry.has(member)
+                {
+                    blobs.push((wanted.member(member).coming.len(), blob));
+                }
+            }
+            blobs.sort_unstable();
+            let found = blobs.into_iter().find_map(|(_, blob)| {
+                let receiver = self.node(key).member(blob)?;
+                let (from, piece) = self.best_sender(receiver, blob)?;
+                Some(Given {
+                    blob,
+                    receiver,
+                    piece,
+                    from,
+                })
+            });
+            let Some(given) = found else { return };
+            self.give(given, true, actions);
+        }
+    }
+
+    fn best_receiver(&mut self, sender: NodeKey, blob: BlobKey) -> Option<Choice> {
+        let member = self.node(sender).member(blob)?;
+        let start = self.rng.below(self.blob(blob)?.hungry.len());
+        let blob = self.blob(blob)?;
+        let mut best: Option<Choice> = None;
+        for receiver in sample(&blob.hungry, start, self.options.sample) {
+            let Some((class, piece)) = self.offer(blob, member, receiver) else {
+                continue;
+            };
+            let to = blob.member(receiver);
+            let node = self.node(to.node);
+            let full = to.taken_count as f32 * self.typical.slowness(node.receives);
+            let value = (class, self.distance(sender, to.node), full as u32);
+            if best.is_none_or(|best| value < best.value) {
+                best = Some(Choice {
+                    value,
+                    piece,
+                    other: receiver,
+                });
+            }
+        }
+        best
+    }
+
+    fn best_sender(&mut self, receiver: u32, blob: BlobKey) -> Option<(NodeKey, u32)> {
+        let giving = self.rng.below(self.blob(blob)?.giving.len());
+        let resting = self.rng.below(self.blob(blob)?.resting.len());
+        let blob = self.blob(blob)?;
+        let to = blob.member(receiver).node;
+        let size = self.options.sample;
+        let senders = sample(&blob.giving, giving, size);
+        let senders = senders.chain(sample(&blob.resting, resting, size));
+        let mut best: Option<Choice> = None;
+        for sender in senders {
+            let from = blob.member(sender).node;
+            let node = self.node(from);
+            if !node.up.free() || !node.gives(self.now) {
+                continue;
+            }
+            let Some((class, piece)) = self.offer(blob, sender, receiver) else {
+                continue;
+            };
+            let value = (class, self.distance(from, to), u32::from(node.up.used));
+            if best.is_none_or(|best| value < best.value) {
+                best = Some(Choice {
+                    value,
+                    piece,
+                    other: sender,
+                });
+            }
+        }
+        let best = best?;
+        Some((blob.member(best.other).node, best.piece))
+    }
+
+    /// What one member would best send to another, and how much that matters.
+    fn offer(&self, blob: &Blob, sender: u32, receiver: u32) -> Option<(u8, u32)> {
+        let (from, to) = (blob.member(sender), blob.member(receiver));
+        if sender == receiver || self.node(to.node).avoids(from.node, self.now) {
+            return None;
+        }
+        let zone = blob.zone(to.zone)?;
+        let gap = to.first_gap;
+        let (class, piece) = if from.zone != to.zone {
+            (0, zone.absent(Some(&from.have), &to.taken)?)
+        } else if to.held > gap + LAG && from.have.has(gap) && !to.taken.has(gap) {
+            (0, gap)
+        } else {
+            zone.rarest(Some(&from.have), &to.taken)?
+        };
+        let asked = |&given: &u32| {
+            let given = self.outstanding.get(given);
+            given.is_some_and(|given| given.piece == piece && given.from == from.node)
+        };
+        (!to.coming.iter().any(asked)).then_some((class, piece))
+    }
+
+    /// 0 within a rack, 1 within a zone, 2 beyond.
+    fn distance(&self, one: NodeKey, other: NodeKey) -> u8 {
+        let (one, other) = (self.node(one), self.node(other));
+        if one.zone != other.zone {
+            2
+        } else {
+            u8::from(one.rack != other.rack)
+        }
+    }
+
+    /// Gives an instruction; `arrived`: the sender has the piece.
+    pub(super) fn give(&mut self, given: Given, arrived: bool, actions: &mut Vec<Action>) {
+        let Given {
+            blob: key,
+            receiver,
+            piece,
+            from,
+        } = given;
+        let now = self.now;
+        let Some(blob) = self.blob(key) else { return };
+        let to = blob.member(receiver).node;
+        let Some(index) = blob.layout.piece(piece) else {
+            return;
+        };
+        let left = blob.pieces - blob.member(receiver).held;
+        let mib = blob.layout.piece_size() as f32 / (1 << 20) as f32;
+        let order = self.order;
+        self.order += 1;
+        let late_at = now + self.patience(to, from, mib, left);
+        let instruction = Instruction {
+            node: to,
+            blob: key,
+            piece,
+            from,
+            since: now,
+            up: arrived,
+            down: true,
+            late: false,
+            order,
+        };
+        let at = self.outstanding.insert(instruction);
+        self.due.add(late_at, at, order);
+        self.node_mut(to).down.take();
+        let sender = self.node_mut(from);
+        sender.sending.push(at);
+        if arrived {
+            sender.up.take();
+        }
+        let crosses = from != NodeKey::SEED && self.node(from).zone != self.node(to).zone;
+        if let Some(blob) = self.blob_mut(key) {
+            blob.take(receiver, piece);
+            blob.member_mut(receiver).coming.push(at);
+            blob.outstanding += 1;
+            blob.seed_sends += u64::from(from == NodeKey::SEED);
+            blob.crossings += u64::from(crosses);
+            if !arrived {
+                blob.promised.push((piece, at));
+            }
+        }
+        self.wake(from, key);
+        self.refresh(to);
+        self.refresh(from);
+        actions.push(Action::Fetch {
+            node: to,
+            blob: key,
+            piece: index,
+            from,
+            order,
+        });
+    }
+}
+
+/// Up to `size` items of a pool from a place on.
+fn sample(pool: &Pool, start: usize, size: usize) -> impl Iterator<Item = u32> + '_ {
+    let count = pool.len();
+    (0..count.min(size)).filter_map(move |i| pool.at((start + i) % count))
+}

@@ -1,0 +1,124 @@
+//! What takes too long: pieces are stolen from the slow, and in the end given up.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::mem::size_of;
+
+use super::faults::Complaint;
+use super::{Action, NodeKey, Now, Scheduler};
+use swarm::tracker::PeerFault;
+
+/// A piece is late after so many times what it usually takes.
+const LATE: f32 = 3.0;
+/// The same for a node that lacks no more than [`TAIL`] pieces.
+const LATE_IN_TAIL: f32 = 2.0;
+/// So few missing pieces are a tail.
+const TAIL: u32 = 4;
+
+/// When to look at which instruction again.
+#[derive(Debug, Default)]
+pub(super) struct Due(BinaryHeap<Reverse<(Now, u32, u64)>>);
+
+impl Due {
+    pub(super) fn next(&self) -> Option<Now> {
+        self.0.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    pub(super) fn add(&mut self, at: Now, instruction: u32, order: u64) {
+        self.0.push(Reverse((at, instruction, order)));
+    }
+
+    fn pop(&mut self, now: Now) -> Option<(u32, u64)> {
+        if self.next()? > now {
+            return None;
+        }
+        self.0.pop().map(|Reverse((_, at, order))| (at, order))
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Reverse<(Now, u32, u64)>>()
+    }
+}
+
+impl Scheduler {
+    /// After how long an instruction that is given now counts as late.
+    pub(super) fn patience(&self, receiver: NodeKey, sender: NodeKey, mib: f32, left: u32) -> Now {
+        let receives = self.node(receiver).receives.known();
+        let sends = self.node(sender).sends.known();
+        let usual = match (receives, sends) {
+            (Some(receives), Some(sends)) => receives.max(sends),
+            (Some(one), None) | (None, Some(one)) => one.max(self.typical.known().unwrap_or(one)),
+            (None, None) => match self.typical.known() {
+                Some(usual) => usual * 2.0,
+                None => return self.options.late_min * 5,
+            },
+        };
+        let times = if left <= TAIL { LATE_IN_TAIL } else { LATE };
+        let late = Now::from_secs_f32((usual * mib * times).clamp(0.0, 3600.0));
+        late.max(self.options.late_min)
+    }
+
+    /// Looks at all instructions whose time has come.
+    pub(super) fn look_at_due(&mut self, actions: &mut Vec<Action>) {
+        let mut touched = Vec::new();
+        while let Some((at, order)) = self.due.pop(self.now) {
+            let Some(given) = self.outstanding.get(at).filter(|g| g.order == order) else {
+                continue;
+            };
+            let given = *given;
+            if !given.up {
+                // The seed itself waits for this piece: nobody else can have it.
+                self.due.add(self.now + self.options.late_min, at, order);
+            } else if !given.late {
+                self.make_late(at, order);
+                touched.push(given.node);
+            } else {
+                self.end(at);
+                self.complain(
+                    Complaint {
+                        by: given.node,
+                        of: given.from,
+                        blob: given.blob,
+                        piece: given.piece,
+                        fault: PeerFault::Slow,
+                    },
+                    actions,
+                );
+                touched.extend([given.node, given.from]);
+            }
+        }
+        self.settle(&touched, actions);
+    }
+
+    /// All that a node is to send may come from elsewhere; the receivers.
+    pub(super) fn make_all_late(&mut self, sender: NodeKey) -> Vec<NodeKey> {
+        let mut receivers = Vec::new();
+        for at in self.node(sender).sending.clone() {
+            if let Some(given) = self.outstanding.get(at).filter(|given| !given.late) {
+                receivers.push(given.node);
+                let order = given.order;
+                self.make_late(at, order);
+            }
+        }
+        receivers
+    }
+
+    /// The piece may come from elsewhere now, and its slot at the receiver is free for that.
+    fn make_late(&mut self, at: u32, order: u64) {
+        let Some(given) = self.outstanding.get_mut(at) else {
+            return;
+        };
+        given.late = true;
+        let held_slot = std::mem::take(&mut given.down);
+        let given = *given;
+        if held_slot {
+            self.node_mut(given.node).down.give_back();
+        }
+        self.due.add(given.since + self.options.give_up, at, order);
+        if let Some(member) = self.node(given.node).member(given.blob)
+            && let Some(blob) = self.blob_mut(given.blob)
+        {
+            blob.untake(member, given.piece);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A swarm in one process: the production scheduler, and links, nodes and faults that are made up.
+//!
+//! Event-driven and seeded: the same world gives the same run. Links are as in [`links`]; between an
+//! event and the instruction that follows from it passes `latency`. The seed is fed by upstream, piece
+//! by piece, while it sends. Not here: bytes, digests, HTTP, and the batching of reports.
+
+#![allow(
+    dead_code,
+    reason = "the bench and each test use their own part of it"
+)]
+
+pub mod links;
+mod outcome;
+mod run;
+
+use std::time::Duration;
+
+use supernode::scheduler::{Options, Site};
+use swarm::Layout;
+
+pub use outcome::{Outcome, bound};
+pub use run::run;
+
+/// Payload bytes per second of a link of 100 Mbit/s.
+pub const RATE: f64 = 100e6 / 8.0 * 1448.0 / 1514.0;
+
+/// A node.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Payload bytes per second in each direction.
+    pub up: f64,
+    pub down: f64,
+    pub site: Site,
+    /// When it first asks.
+    pub asks_at: Duration,
+    pub manner: Manner,
+}
+
+/// What a node does that it should not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Manner {
+    /// Nothing.
+    Honest,
+    /// All that it sends is wrong.
+    Liar,
+    /// From then on it neither sends nor receives nor speaks.
+    FreezesAt(Duration),
+    /// It is killed then, and its connections break.
+    DiesAt(Duration),
+}
+
+impl Host {
+    /// An honest node with the same rate both ways, that asks at once.
+    pub fn of(rate: f64) -> Self {
+        Self {
+            up: rate,
+            down: rate,
+            site: Site::default(),
+            asks_at: Duration::ZERO,
+            manner: Manner::Honest,
+        }
+    }
+}
+
+/// All that determines a run.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The nodes; the book's number of each is one more than its place here.
+    pub hosts: Vec<Host>,
+    /// What every node wants, three at a time.
+    pub blobs: Vec<Layout>,
+    /// The seed's link, and upstream's.
+    pub seed_rate: f64,
+    pub upstream_rate: f64,
+    /// From an event to the start of the transfer that follows from it.
+    pub latency: Duration,
+    pub links: links::Links,
+    pub options: Options,
+    pub seed: u64,
+    /// After so long without a sign of life the book says so.
+    pub silence: Duration,
+    /// Whether to keep on when all honest nodes are done.
+    pub measure_cpu: bool,
+}
+
+impl World {
+    /// A flash crowd: `nodes` equal links, one blob of `total` bytes, the seed and upstream alike.
+    pub fn crowd(nodes: usize, total: u64) -> Self {
+        let layout = Layout::of(total);
+        let piece_time = layout.piece_size() as f64 / RATE;
+        Self {
+            hosts: vec![Host::of(RATE); nodes],
+            blobs: vec![layout],
+            seed_rate: RATE,
+            upstream_rate: RATE,
+            latency: Duration::from_secs_f64(piece_time * 0.15),
+            links: links::Links::Shared,
+            options: Options::default(),
+            seed: 1,
+            silence: Duration::from_secs(1),
+            measure_cpu: false,
+        }
+    }
+
+    /// Sets the latency in piece times of the first blob.
+    pub fn latency_in_pieces(mut self, pieces: f64) -> Self {
+        let piece_time = self.blobs[0].piece_size() as f64 / RATE;
+        self.latency = Duration::from_secs_f64(piece_time * pieces);
+        self
+    }
+}

@@ -80,10 +80,10 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            up_slots: 3,
-            down_slots: 3,
-            seed_slots: 2,
-            seed_ahead: 2,
+            up_slots: 4,
+            down_slots: 4,
+            seed_slots: 5,
+            seed_ahead: 1,
             sample: 16,
             late_min: Now::from_millis(400),
             give_up: Now::from_secs(10),

@@ -191,6 +191,7 @@ impl Scheduler {
             blob.arrive(member, piece.get());
             blob.stop_wanting_if_full(member);
         }
+        self.node_mut(node).held += 1;
         touched.push(node);
         self.settle(&touched, actions);
         self.rest(blob);

@@ -83,7 +83,7 @@ impl Scheduler {
             return;
         };
         let (hears, gives) = (node.hears(), node.gives(self.now));
-        let (up, down) = (node.up.free(), node.down.free());
+        let (up, down) = (node.sends_more(), node.down.free());
         for blob in &node.live {
             let Some(member) = node.member(*blob) else {
                 continue;
@@ -106,7 +106,7 @@ impl Scheduler {
 
     /// Fills a sender's free slots.
     fn serve_from(&mut self, key: NodeKey, actions: &mut Vec<Action>) {
-        while self.node(key).up.free() && self.node(key).gives(self.now) {
+        while self.node(key).sends_more() && self.node(key).gives(self.now) {
             let live = &self.node(key).live;
             let start = self.order as usize;
             let blobs = (0..live.len()).map(|i| live[(start + i) % live.len()]);
@@ -189,7 +189,7 @@ impl Scheduler {
         for sender in senders {
             let from = blob.member(sender).node;
             let node = self.node(from);
-            if !node.up.free() || !node.gives(self.now) {
+            if !node.sends_more() || !node.gives(self.now) {
                 continue;
             }
             let Some((class, piece)) = self.offer(blob, sender, receiver) else {
@@ -266,13 +266,15 @@ impl Scheduler {
             from,
             since: now,
             up: arrived,
-            down: true,
+            down: arrived,
             late: false,
             order,
         };
         let at = self.outstanding.insert(instruction);
         self.due.add(late_at, at, order);
-        self.node_mut(to).down.take();
+        if arrived {
+            self.node_mut(to).down.take();
+        }
         let sender = self.node_mut(from);
         sender.sending.push(at);
         if arrived {

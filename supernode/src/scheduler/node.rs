@@ -6,6 +6,11 @@ use std::sync::Arc;
 
 use super::{BlobKey, NodeKey, Now, Options, Site};
 
+/// A node with so few pieces sends one at a time, so that the first pieces double soonest.
+const ONE_AT_ONCE: u32 = 2;
+/// With so few it sends two.
+const TWO_AT_ONCE: u32 = 8;
+
 /// A node.
 #[derive(Debug, Default)]
 pub(super) struct Node {
@@ -19,6 +24,8 @@ pub(super) struct Node {
     pub(super) suspect_until: Now,
     pub(super) zone: u16,
     pub(super) rack: u16,
+    /// Pieces that it got.
+    pub(super) held: u32,
     pub(super) up: Slots,
     pub(super) down: Slots,
     pub(super) sends: Pace,
@@ -86,6 +93,16 @@ impl Node {
     /// Whether it may be asked for pieces, slots aside.
     pub(super) fn gives(&self, now: Now) -> bool {
         self.here && !self.silent && !self.banned && self.suspect_until <= now
+    }
+
+    /// Whether it has a slot to send another piece.
+    pub(super) fn sends_more(&self) -> bool {
+        let limit = match self.held {
+            0..=ONE_AT_ONCE => 1,
+            0..=TWO_AT_ONCE => 2,
+            _ => u16::MAX,
+        };
+        self.up.used < self.up.limit.min(limit)
     }
 
     /// Whether it can be told anything.

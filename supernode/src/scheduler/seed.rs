@@ -42,9 +42,12 @@ impl Scheduler {
                 continue;
             };
             given.up = true;
+            given.down = true;
             given.since = now;
             let given = *given;
             self.nodes[0].up.take();
+            self.node_mut(given.node).down.take();
+            self.refresh(given.node);
             let patience = self.patience(given.node, NodeKey::SEED, mib, u32::MAX);
             self.due.add(now + patience, at, given.order);
         }
@@ -80,14 +83,18 @@ impl Scheduler {
     /// The next first copy of a blob, and whether the seed has that piece already.
     fn fresh_piece(&mut self, key: BlobKey) -> Option<(Given, bool)> {
         let free = self.nodes[0].up.free();
-        let ahead = u32::from(self.options.seed_ahead);
+        let ahead = self.options.seed_ahead;
+        let busy = self.nodes[0].sending.len();
+        if busy >= usize::from(self.options.seed_slots + ahead) {
+            return None;
+        }
+        let ahead = u32::from(ahead);
         let blob = self.blob_mut(key)?;
         if blob.seed_gone {
             return None;
         }
         let has = blob.seed_has;
-        let room = ahead.saturating_sub(blob.promised.len() as u32);
-        let piece = blob.fresh(has + room)?;
+        let piece = blob.fresh(has + ahead)?;
         let arrived = piece < has;
         if arrived && !free {
             return None;

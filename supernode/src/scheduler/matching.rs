@@ -13,7 +13,7 @@ use super::{Action, BlobKey, NodeKey, Now, Scheduler};
 const RETRIED: usize = 32;
 /// How often hungry members are tried again.
 const RETRY: Now = Now::from_millis(100);
-/// A reader waits for a piece so long behind what its node has beyond it.
+/// A reader waits for a piece when so many beyond it have been given out.
 const LAG: u32 = 24;
 
 /// A transfer that could be.
@@ -55,12 +55,7 @@ impl Scheduler {
     pub(super) fn tick(&mut self, actions: &mut Vec<Action>) {
         self.look_at_due(actions);
         let now = self.now;
-        let suspects = std::mem::take(&mut self.suspects);
-        let (over, still) = suspects
-            .into_iter()
-            .partition(|&node| self.node(node).suspect_until <= now);
-        self.suspects = still;
-        let mut tried: Vec<NodeKey> = over;
+        let mut tried = self.end_suspicions();
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             let active: Vec<BlobKey> = self.seed_turn.iter().copied().collect();
@@ -218,7 +213,7 @@ impl Scheduler {
         let gap = to.first_gap;
         let (class, piece) = if from.zone != to.zone {
             (0, zone.absent(Some(&from.have), &to.taken)?)
-        } else if to.held > gap + LAG && from.have.has(gap) && !to.taken.has(gap) {
+        } else if blob.fresh_from > gap + LAG && from.have.has(gap) && !to.taken.has(gap) {
             (0, gap)
         } else {
             zone.rarest(Some(&from.have), &to.taken)?
@@ -258,7 +253,7 @@ impl Scheduler {
         let mib = blob.layout.piece_size() as f32 / (1 << 20) as f32;
         let order = self.order;
         self.order += 1;
-        let late_at = now + self.patience(to, from, mib, left);
+        let late_at = now + self.patience(to, mib, left);
         let instruction = Instruction {
             node: to,
             blob: key,

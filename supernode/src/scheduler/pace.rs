@@ -1,39 +1,50 @@
 //! How fast nodes are, and how many slots that is worth.
 //!
-//! A transfer is bounded by both ends, so a sample tells at least how fast each end is: faster ones
-//! weigh more. Slots are cut to a node's pace, so that every transfer goes at about the same rate and
-//! a slow node takes no more of a fast one's link than it can use.
+//! A transfer is bounded by both ends, so it shows at least how fast each end is; that one of them is
+//! slow is shown only by a transfer that is slower than usual. Slots are cut to a node's pace, so that
+//! every transfer goes at about the same rate and a slow node takes no more of a fast one's link than
+//! it can use.
 
 use super::outstanding::Instruction;
 use super::{NodeKey, Scheduler};
 
+/// How much a sample weighs that shows a node faster, or slower, than it was believed.
 const FASTER_WEIGHS: f32 = 0.4;
-const SLOWER_WEIGHS: f32 = 0.1;
+const SLOWER_WEIGHS: f32 = 0.15;
+/// With every transfer at the usual rate, a node is believed to be faster by this part.
+const HOPE: f32 = 0.03;
+/// Nobody is slow before so many samples.
+const SAMPLES: u8 = 6;
 /// The usual pace moves by this part with each sample: a median, so that a few slow ones do not count.
 const STEP: f32 = 0.02;
-/// So many times slower than usual, a node is slow: it has fewer slots, and gets no first copies.
+/// So many times slower than usual, a node is slow: it has fewer slots, and gets no first copies. A
+/// transfer that takes so many times longer than usual shows it.
 const SLOW: f32 = 1.6;
 
 /// Seconds that a MiB takes on a node's link in one direction, if it had the link to itself.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace(f32);
+pub(super) struct Pace {
+    link: f32,
+    samples: u8,
+}
 
 impl Pace {
-    fn sample(&mut self, seconds_per_mib: f32) {
-        if self.0 == 0.0 {
-            self.0 = seconds_per_mib;
+    fn sample(&mut self, link: f32, is_late: bool) {
+        if self.samples == 0 {
+            self.link = link;
         }
-        let weight = if seconds_per_mib < self.0 {
-            FASTER_WEIGHS
+        self.samples = self.samples.saturating_add(1);
+        if link < self.link {
+            self.link += FASTER_WEIGHS * (link - self.link);
+        } else if is_late {
+            self.link += SLOWER_WEIGHS * (link - self.link);
         } else {
-            SLOWER_WEIGHS
-        };
-        self.0 += weight * (seconds_per_mib - self.0);
+            self.link *= 1.0 - HOPE;
+        }
     }
 
-    /// None before the first sample.
     fn known(self) -> Option<f32> {
-        (self.0 > 0.0).then_some(self.0)
+        (self.samples >= SAMPLES).then_some(self.link)
     }
 }
 
@@ -93,16 +104,18 @@ impl Scheduler {
         let mib = blob.layout.piece_size() as f32 / (1 << 20) as f32;
         let took = self.now.saturating_sub(given.since).as_secs_f32() / mib;
         let shared = |used: u16| took / f32::from(used.max(1));
-        let (up, down) = (self.options.up_slots, self.options.down_slots);
+        let usual = self.typical.transfer().unwrap_or(took);
+        let is_late = took > usual * SLOW;
         step(&mut self.typical.transfer, took);
         step(&mut self.typical.link, shared(used.1));
+        let (up, down) = (self.options.up_slots, self.options.down_slots);
         let typical = self.typical;
         let receiver = self.node_mut(given.node);
-        receiver.receives.sample(shared(used.1));
+        receiver.receives.sample(shared(used.1), is_late);
         receiver.down.limit = typical.slots(down, receiver.receives);
         if given.from != NodeKey::SEED {
             let sender = self.node_mut(given.from);
-            sender.sends.sample(shared(used.0));
+            sender.sends.sample(shared(used.0), is_late);
             sender.up.limit = typical.slots(up, sender.sends);
         }
     }

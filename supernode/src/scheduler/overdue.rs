@@ -71,8 +71,7 @@ impl Scheduler {
                 self.due.add(self.now + self.options.late_min, at, order);
             } else if !given.late {
                 self.make_late(at, order);
-                self.avoid(given.node, given.from);
-                self.suspect(given.node, given.from);
+                self.is_overdue(&given);
                 late.push(given);
                 touched.push(given.node);
             } else {

@@ -11,36 +11,52 @@ use super::{NodeKey, Scheduler};
 /// How much a sample weighs that shows a node faster, or slower, than it was believed.
 const FASTER_WEIGHS: f32 = 0.4;
 const SLOWER_WEIGHS: f32 = 0.15;
-/// With every transfer at the usual rate, a node is believed to be faster by this part.
-const HOPE: f32 = 0.03;
+/// With every transfer at the usual rate, a slow node is believed to be faster by this part.
+const HOPE: f32 = 0.015;
+/// How much the last transfer weighs in the part that was late.
+const LATE_WEIGHS: f32 = 0.25;
 /// Nobody is slow before so many samples.
-const SAMPLES: u8 = 6;
+const SAMPLES: u8 = 4;
 /// The usual pace moves by this part with each sample: a median, so that a few slow ones do not count.
 const STEP: f32 = 0.02;
 /// So many times slower than usual, a node is slow: it has fewer slots, and gets no first copies. A
-/// transfer that takes so many times longer than usual shows it.
+/// transfer that takes so many times longer than usual is late.
 const SLOW: f32 = 1.6;
 
-/// Seconds that a MiB takes on a node's link in one direction, if it had the link to itself.
+/// How fast a node's link is in one direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
+    /// Seconds for each MiB, if a transfer had the link to itself.
     link: f32,
+    /// The part of its last transfers that were late.
+    late: f32,
     samples: u8,
 }
 
 impl Pace {
-    fn sample(&mut self, link: f32, is_late: bool) {
+    fn sample(&mut self, link: f32, is_late: bool, usual: f32) {
         if self.samples == 0 {
             self.link = link;
         }
         self.samples = self.samples.saturating_add(1);
+        self.late += LATE_WEIGHS * (f32::from(u8::from(is_late)) - self.late);
         if link < self.link {
             self.link += FASTER_WEIGHS * (link - self.link);
-        } else if is_late {
+        } else if is_late && self.is_often_late() {
             self.link += SLOWER_WEIGHS * (link - self.link);
-        } else {
+        } else if !is_late && self.link > usual {
             self.link *= 1.0 - HOPE;
         }
+    }
+
+    /// A transfer is overdue.
+    pub(super) fn overdue(&mut self) {
+        self.late += LATE_WEIGHS * (1.0 - self.late);
+    }
+
+    /// Most of its transfers were late: it is this end, and not the other ones.
+    pub(super) fn is_often_late(self) -> bool {
+        self.late > 0.5
     }
 
     fn known(self) -> Option<f32> {
@@ -95,6 +111,19 @@ impl Typical {
 }
 
 impl Scheduler {
+    /// A transfer is overdue: the sender is under suspicion, if it is not the receiver that is slow.
+    pub(super) fn is_overdue(&mut self, given: &Instruction) {
+        self.avoid(given.node, given.from);
+        let receiver = self.node_mut(given.node);
+        receiver.receives.overdue();
+        let slow = receiver.receives.is_often_late();
+        let sender = self.node_mut(given.from);
+        sender.sends.overdue();
+        if sender.sends.is_often_late() && !slow {
+            self.suspect(given.node, given.from);
+        }
+    }
+
     /// A piece arrived as it was told: both ends were at least so fast. `used`: the slots in use at
     /// the sender and at the receiver, this one included.
     pub(super) fn learn(&mut self, given: &Instruction, used: (u16, u16)) {
@@ -111,11 +140,11 @@ impl Scheduler {
         let (up, down) = (self.options.up_slots, self.options.down_slots);
         let typical = self.typical;
         let receiver = self.node_mut(given.node);
-        receiver.receives.sample(shared(used.1), is_late);
+        receiver.receives.sample(shared(used.1), is_late, typical.link);
         receiver.down.limit = typical.slots(down, receiver.receives);
         if given.from != NodeKey::SEED {
             let sender = self.node_mut(given.from);
-            sender.sends.sample(shared(used.0), is_late);
+            sender.sends.sample(shared(used.0), is_late, typical.link);
             sender.up.limit = typical.slots(up, sender.sends);
         }
     }

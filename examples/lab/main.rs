@@ -19,6 +19,7 @@ mod daemon;
 mod headline;
 mod http;
 mod liar;
+mod memory;
 mod net;
 mod options;
 mod origin;

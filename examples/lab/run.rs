@@ -12,6 +12,7 @@ use crate::client::{self, Progress, Pull, Pulled};
 use crate::cluster::{self, Cluster, Setup};
 use crate::content::{Chance, Image};
 use crate::counters::{Cores, Counters};
+use crate::memory::Ballast;
 use crate::options::{Mode, Options, Rate, Scenario};
 use crate::origin::Origin;
 use crate::outcome::{Client, Fault, From, Lies, Outcome, Sample, Second};
@@ -87,6 +88,23 @@ struct Worker {
     thread: Option<JoinHandle<Result<Pulled>>>,
 }
 
+/// What is looked after while clients pull.
+struct Watch<'a> {
+    cluster: &'a mut Cluster,
+    ballast: &'a Ballast,
+    /// Until it has happened.
+    plan: Option<&'a Plan>,
+}
+
+impl Watch<'_> {
+    /// Has memory free for what the nodes will write next, and for the supernode's copy.
+    fn free(&self, workers: &[Worker]) {
+        let received: u64 = workers.iter().map(|it| it.progress.received()).sum();
+        let nodes = workers.len() as u64;
+        self.ballast.free(received / nodes * (nodes + 1));
+    }
+}
+
 impl Worker {
     fn is_done(&self) -> bool {
         self.thread.as_ref().is_some_and(JoinHandle::is_finished)
@@ -109,12 +127,20 @@ impl Run<'_> {
             self.setup.liar = plan.as_ref().and_then(Plan::node);
         }
         let mut cluster = self.setup.start()?;
+        // Every node's copy and the supernode's.
+        let copies = self.setup.nodes as u64 + 1;
+        let ballast = Ballast::take(self.image.size() * copies)?;
         self.counters.wait_until_idle()?;
         let before = self.account(&mut cluster)?;
         let start = Instant::now() + LEAD;
         let mut workers = self.workers(start);
         let cores = Cores::read()?;
-        let samples = self.watch(start, &mut workers, &mut cluster, plan.as_ref());
+        let mut watch = Watch {
+            cluster: &mut cluster,
+            ballast: &ballast,
+            plan: plan.as_ref(),
+        };
+        let samples = self.watch(start, &mut workers, &mut watch);
         let busy = Cores::read()?.busy_since(cores);
         std::thread::sleep(AFTER);
         let after = self.account(&mut cluster)?;
@@ -212,14 +238,8 @@ impl Run<'_> {
     }
 
     /// Until everybody is done who can be.
-    fn watch(
-        &self,
-        start: Instant,
-        workers: &mut [Worker],
-        cluster: &mut Cluster,
-        mut plan: Option<&Plan>,
-    ) -> Vec<Sample> {
-        let victim = plan.and_then(Plan::struck);
+    fn watch(&self, start: Instant, workers: &mut [Worker], watch: &mut Watch<'_>) -> Vec<Sample> {
+        let victim = watch.plan.and_then(Plan::struck);
         let mut samples = Vec::new();
         std::thread::sleep(start.saturating_duration_since(Instant::now()));
         for round in 1.. {
@@ -229,7 +249,8 @@ impl Run<'_> {
                 seconds: start.elapsed().as_secs_f64(),
                 received: workers.iter().map(|it| it.progress.received()).collect(),
             });
-            if let Some(due) = plan.take_if(|plan| start.elapsed() >= plan.at)
+            watch.free(workers);
+            if let Some(due) = watch.plan.take_if(|plan| start.elapsed() >= plan.at)
                 && let Some(signal) = due.signal
             {
                 say(format!(
@@ -237,11 +258,11 @@ impl Run<'_> {
                     due.place.name(),
                     signal.as_raw()
                 ));
-                cluster.signal(due.place, signal);
+                watch.cluster.signal(due.place, signal);
             }
             self.begin_late(start, workers);
             if round % 20 == 0 {
-                cluster.look();
+                watch.cluster.look();
             }
             let mut others = workers.iter().enumerate();
             if others.all(|(index, worker)| Some(index) == victim || worker.is_done()) {

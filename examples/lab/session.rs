@@ -1,6 +1,6 @@
 //! Everything between making the network and the last line: images, origin, runs, reports.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::origin::Origin;
 use crate::outcome::Outcome;
 use crate::place::PREFIX;
 use crate::run::Run;
-use crate::{headline, net, ring, say, supervise, svg, table};
+use crate::{headline, memory, net, ring, say, supervise, svg, table};
 
 /// What all runs of one call share.
 pub(crate) struct Session<'a> {
@@ -181,9 +181,18 @@ impl<'a> Session<'a> {
 
 /// A new folder for data, noted for the supervisor to remove.
 fn folder(options: &Options) -> Result<PathBuf> {
+    let memory = memory::mount()?;
     let parent = match &options.dir {
         Some(dir) => dir.clone(),
-        None => roomy(options),
+        None if memory::has_room(needed(options)) => memory,
+        None => {
+            let folder = std::env::temp_dir();
+            say(format!(
+                "not enough memory: the data goes to {}",
+                folder.display()
+            ));
+            folder
+        }
     };
     let parent = parent
         .canonicalize()
@@ -194,21 +203,11 @@ fn folder(options: &Options) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Memory if everybody's copy fits into half of what is free there.
-fn roomy(options: &Options) -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    let image: u64 = options.image_layers.iter().sum::<u64>() << 20;
+/// Bytes of all copies of all images, at the origin too, and of this program's own.
+fn needed(options: &Options) -> u64 {
+    let image = options.image_layers.iter().sum::<u64>() << 20;
     let several = options.scenario.contains(&Scenario::Image);
-    let size = if several {
-        image
-    } else {
-        options.size.0 * 5 / 4
-    };
-    let needed = size.saturating_mul(options.nodes as u64 + 2);
-    let free = rustix::fs::statvfs(memory).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
-    if needed < free / 2 {
-        memory.to_owned()
-    } else {
-        std::env::temp_dir()
-    }
+    let size = options.size.0 / 4 * 5;
+    let size = if several { size.max(image) } else { size };
+    size.saturating_mul(options.nodes as u64 + 3)
 }

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::net::{NEIGHBOURS, neighbour_setting};
 use crate::options::Options;
 use crate::place::PREFIX;
-use crate::{command, say};
+use crate::{command, memory, say};
 
 /// Set in the worker.
 const WORKER: &str = "DARNER_LAB_WORKER";
@@ -26,7 +26,8 @@ const WORKER: &str = "DARNER_LAB_WORKER";
 const NOTES: &str = "/run/darner-lab";
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
+    ("mount", "mount"),
     ("docker-registry", "docker-registry"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),
@@ -134,6 +135,7 @@ fn clean() -> Result<()> {
         end_processes(space)?;
         command(&format!("ip netns del {space}"))?;
     }
+    memory::unmount()?;
     for (name, _) in NEIGHBOURS {
         let note = Path::new(NOTES).join(name);
         if let Ok(value) = fs::read(&note) {

@@ -36,6 +36,9 @@ pub(crate) struct Run<'a> {
     pub(crate) image: Arc<Image>,
     /// What is pulled afterwards by [`Scenario::AllGone`].
     pub(crate) second: Arc<Image>,
+    /// Where this run's chance begins.
+    pub(crate) chance: u64,
+    /// What gives the same session again.
     pub(crate) seed: u64,
 }
 
@@ -187,7 +190,7 @@ impl Run<'_> {
     }
 
     fn plan(&self) -> Option<Plan> {
-        let mut chance = Chance::new(self.seed);
+        let mut chance = Chance::new(self.chance);
         let line = self.rate().time_of(self.image.size());
         let node = Place::Node(chance.below(self.setup.nodes));
         let any_time = line.mul_f64(chance.between(0.1, 0.9));

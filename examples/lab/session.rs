@@ -25,6 +25,7 @@ pub(crate) struct Session<'a> {
     counters: Counters,
     images: Images,
     chance: Chance,
+    seed: u64,
     runs: usize,
 }
 
@@ -98,6 +99,7 @@ impl<'a> Session<'a> {
             counters: Counters::open()?,
             images,
             chance,
+            seed,
             runs: 0,
         })
     }
@@ -171,7 +173,8 @@ impl<'a> Session<'a> {
             scenario,
             image: Arc::clone(image),
             second: Arc::clone(&self.images.second),
-            seed: self.chance.next(),
+            chance: self.chance.next(),
+            seed: self.seed,
         };
         let outcome = run.go();
         std::fs::remove_dir_all(&folder)?;

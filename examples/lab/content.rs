@@ -122,3 +122,18 @@ impl Chance {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_image() {
+        let make = |seed| Image::make("lab/x", &[1_000_003, 5], &mut Chance::new(seed));
+        let (one, same, other) = (make(1), make(1), make(2));
+        assert_eq!(one.manifest, same.manifest);
+        assert_ne!(one.manifest, other.manifest);
+        assert_eq!(one.size(), 1_000_008);
+        assert!(String::from_utf8_lossy(&one.manifest).contains(&one.layers[1].digest));
+    }
+}

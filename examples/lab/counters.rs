@@ -115,3 +115,15 @@ impl Cores {
         self.busy.saturating_sub(before.busy) as f64 / ticks as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::link;
+
+    #[test]
+    fn what_a_machine_sent_is_what_the_bridge_received() {
+        let line = "    n1: 4211 12 0 0 0 0 0 0 998 7 0 0 0 0 0 0";
+        assert_eq!(link(line), Some(("n1".to_owned(), 4211)));
+        assert_eq!(link(" face |bytes    packets errs"), None);
+    }
+}

@@ -128,3 +128,17 @@ fn peak_of(status: &str) -> u64 {
         .unwrap_or(0)
         << 10
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_used_is_read_whatever_its_name() {
+        let stat = "12 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 150 50 7 7 20 0 4 0 99 1 2";
+        assert_eq!(cpu_of(stat), Duration::from_secs(2));
+        assert_eq!(peak_of("VmPeak:\t 9 kB\nVmHWM:\t    2048 kB\n"), 2 << 20);
+        assert_eq!((cpu_of(""), peak_of("")), (Duration::ZERO, 0));
+        assert!(peak_of(&fs::read_to_string("/proc/self/status").unwrap()) > 0);
+    }
+}

@@ -252,3 +252,31 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Result<u64> {
     let names: Vec<&str> = units.iter().map(|(unit, _)| *unit).collect();
     bail!("a whole number and one of {}", names.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_have_units() {
+        assert_eq!("200mbit".parse::<Rate>().unwrap(), Rate(200_000_000));
+        assert_eq!("3MiB".parse::<Size>().unwrap(), Size(3 << 20));
+        for wrong in ["200", "mbit", "-1mbit", "20000000000000000000gbit", "1 MB"] {
+            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_best_time_grows_by_a_piece_for_each_doubling() {
+        let rate = Rate(8 * 1514);
+        assert_eq!(rate.time_of(1448), Duration::from_secs(1));
+        for (nodes, pieces) in [(1, 256), (2, 257), (3, 257), (8, 259), (32, 261)] {
+            let ideal = rate.ideal(1448, nodes).as_secs_f64();
+            assert!(
+                (ideal - f64::from(pieces) / 256.0).abs() < 1e-6,
+                "{nodes}: {ideal}"
+            );
+        }
+    }
+}

@@ -143,3 +143,27 @@ fn put(first: &str, headers: &str, body: &[u8]) -> Result<()> {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::blob_get;
+
+    #[test]
+    fn only_blobs_that_were_sent_count() {
+        let line = |method: &str, path: &str, status: u16| {
+            format!(
+                r#"10.77.0.252 - - [25/Nov/2026:23:00:00 +0000] "{method} {path} HTTP/1.1" {status} 1234 "" "darner""#
+            )
+        };
+        let blob = "/v2/lab/layer/blobs/sha256:ab";
+        assert_eq!(blob_get(&line("GET", blob, 200)), Some((1, 1234)));
+        assert_eq!(blob_get(&line("GET", blob, 206)), Some((1, 1234)));
+        assert_eq!(blob_get(&line("GET", blob, 404)), None);
+        assert_eq!(blob_get(&line("HEAD", blob, 200)), None);
+        assert_eq!(
+            blob_get(&line("GET", "/v2/lab/layer/manifests/1", 200)),
+            None
+        );
+        assert_eq!(blob_get("time=\"now\" level=error"), None);
+    }
+}

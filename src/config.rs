@@ -62,6 +62,17 @@ pub(crate) fn load(
     Ok(Loaded { settings, warnings })
 }
 
+/// The supernodes that a command asks: those of the flags, else of the node's variable or file, else
+/// the one on this machine.
+pub(crate) fn supernodes(flags: &Layer) -> Result<Vec<String>, Failure> {
+    let loaded = load(Role::Proxy, flags.clone(), None, std::env::vars_os())?;
+    let mut supernodes = loaded.settings.supernodes;
+    if supernodes.is_empty() {
+        supernodes.push(format!("127.0.0.1:{}", supernode::CONTROL_PORT));
+    }
+    Ok(supernodes)
+}
+
 /// The default data folder of the user that runs this process.
 pub(crate) fn data_dir() -> Result<PathBuf, Failure> {
     let root = rustix::process::geteuid().is_root();

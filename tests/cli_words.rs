@@ -24,6 +24,7 @@ fn help() {
         ("proxy", vec!["proxy", "-h"]),
         ("supernode", vec!["supernode", "-h"]),
         ("pull", vec!["pull", "--help"]),
+        ("preheat", vec!["preheat", "--help"]),
         ("setup", vec!["setup", "--help"]),
         ("status", vec!["status", "--help"]),
     ] {

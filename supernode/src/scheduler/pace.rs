@@ -31,20 +31,36 @@ pub(super) struct Pace {
     /// The part of its last transfers that were late.
     late: f32,
     samples: u8,
+    /// The other end of the last transfer: another late one with it shows nothing new.
+    partner: NodeKey,
+}
+
+/// What a transfer shows of one of its ends.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    /// Seconds for each MiB, if it had had the link to itself.
+    link: f32,
+    late: bool,
+    partner: NodeKey,
 }
 
 impl Pace {
-    fn sample(&mut self, link: f32, is_late: bool, usual: f32) {
+    fn sample(&mut self, sample: Sample, usual: f32) {
+        let Sample { link, partner, .. } = sample;
+        let late = sample.late && partner != self.partner;
         if self.samples == 0 {
             self.link = link;
         }
         self.samples = self.samples.saturating_add(1);
-        self.late += LATE_WEIGHS * (f32::from(u8::from(is_late)) - self.late);
+        self.partner = partner;
+        if late || !sample.late {
+            self.late += LATE_WEIGHS * (f32::from(u8::from(late)) - self.late);
+        }
         if link < self.link {
             self.link += FASTER_WEIGHS * (link - self.link);
-        } else if is_late && self.is_often_late() {
+        } else if late && self.is_often_late() {
             self.link += SLOWER_WEIGHS * (link - self.link);
-        } else if !is_late && self.link > usual {
+        } else if !late && self.link > usual {
             self.link *= 1.0 - HOPE;
         }
     }
@@ -152,11 +168,21 @@ impl Scheduler {
         let typical = self.typical;
         let (from_slow, to_slow) = self.slow_ends(given);
         let receiver = self.node_mut(given.node);
-        receiver.receives.sample(shared(used.1), is_late && !from_slow, typical.link);
+        let sample = Sample {
+            link: shared(used.1),
+            late: is_late && !from_slow,
+            partner: given.from,
+        };
+        receiver.receives.sample(sample, typical.link);
         receiver.down.limit = typical.slots(down, receiver.receives);
         if given.from != NodeKey::SEED {
             let sender = self.node_mut(given.from);
-            sender.sends.sample(shared(used.0), is_late && !to_slow, typical.link);
+            let sample = Sample {
+                link: shared(used.0),
+                late: is_late && !to_slow,
+                partner: given.node,
+            };
+            sender.sends.sample(sample, typical.link);
             sender.up.limit = typical.slots(up, sender.sends);
         }
     }

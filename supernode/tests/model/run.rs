@@ -187,7 +187,6 @@ impl<'a> Run<'a> {
                 from,
                 ..
             } => {
-                if std::env::var("TR").is_ok_and(|v| v.parse() == Ok(node.0)) { eprintln!("   {:.3} told {}.{} from {}", self.now as f64*1e-9, blob.0, piece, from.0); }
                 let outcome = &mut self.outcome;
                 outcome.decisions += 1;
                 for part in [node.0, blob.0, piece.get(), from.0] {
@@ -374,7 +373,6 @@ impl<'a> Run<'a> {
         if flow.sender == 0 {
             self.outcome.seed_done = Duration::from_nanos(self.now);
         }
-        if std::env::var("TR").is_ok_and(|v| v.parse() == Ok(node)) { eprintln!("{:.3} got {}.{} from {} held {}", self.now as f64*1e-9, flow.blob, flow.piece, flow.sender, self.nodes[node].held[0]); }
         self.tell(Event::Got {
             node: NodeKey(node as u32),
             blob: BlobKey(flow.blob),

@@ -37,7 +37,12 @@ fn told(what: &str, world: &World, outcome: &Outcome) -> f64 {
 #[test]
 fn a_flash_crowd_comes_near_the_bound() {
     // Nodes, and the most that the last of them may take, by latency in piece times.
-    let bounds = [(8, 1.06, 1.075), (16, 1.06, 1.075), (32, 1.065, 1.08), (100, 1.07, 1.085)];
+    let bounds = [
+        (8, 1.06, 1.075),
+        (16, 1.06, 1.075),
+        (32, 1.065, 1.08),
+        (100, 1.07, 1.085),
+    ];
     for (nodes, quick, slow) in bounds {
         for (latency, most) in [(0.1, quick), (0.2, slow)] {
             for seed in 0..3 {
@@ -123,8 +128,8 @@ fn slow_nodes_do_not_hold_back_the_fast() {
         let fast = outcome.last((0..nodes).filter(|node| node % 4 != 0)) / world.bound();
         let slow = outcome.last((0..nodes).step_by(4)) / world.bound();
         println!("mixed speeds: fast {fast:.3} T*, slow {slow:.3} of 4");
-        assert!(fast <= 9.2, "fast {fast}");
-        assert!(slow <= 9.4, "slow {slow}");
+        assert!(fast <= 1.2, "fast {fast}");
+        assert!(slow <= 4.4, "slow {slow}");
     }
 }
 
@@ -141,7 +146,10 @@ fn each_zone_gets_its_own_copies_early_and_once() {
         assert!(ratio <= 1.2, "{ratio}");
         // The seed's copy goes to one zone, from which each other one gets its own.
         let least = u64::from(world.blobs[0].count()) * (zones as u64 - 1);
-        println!("zones: {:.3} crossings for each needed", outcome.crossings as f64 / least as f64);
+        println!(
+            "zones: {:.3} crossings for each needed",
+            outcome.crossings as f64 / least as f64
+        );
         assert!(outcome.crossings as f64 <= 1.15 * least as f64);
     }
 }
@@ -158,7 +166,7 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn thousands_of_nodes_finish_near_the_bound() {
-    let mut world = World::crowd(5_000, 16 * MIB);
+    let mut world = World::crowd(2_000, 16 * MIB);
     world.links = Links::Coarse;
     let outcome = run(&world);
     let ratio = told("thousands", &world, &outcome);

@@ -231,10 +231,10 @@ impl Scheduler {
         if let Some(member) = self.node(node).member(blob) {
             return Some(member);
         }
-        let zone = self.node(node).zone;
+        let site = (self.node(node).zone, self.node(node).rack);
         let counts = self.node(node).gives(self.now);
         let entered = self.blob_mut(blob)?;
-        let member = entered.enter(node, zone);
+        let member = entered.enter(node, site);
         if !counts {
             entered.count_out(member);
         }

@@ -4,7 +4,7 @@
 //! pieces stay within a zone; among equals the emptiest receiver (for its pace) and the idlest
 //! sender. Cost is bounded by the sample and the blob's count of pieces, not by the nodes.
 
-use super::blob::Blob;
+use super::blob::{Blob, Member};
 use super::outstanding::Instruction;
 use super::pool::Pool;
 use super::{Action, BlobKey, NodeKey, Now, Scheduler};
@@ -79,6 +79,7 @@ impl Scheduler {
         };
         let (hears, gives) = (node.hears(), node.gives(self.now));
         let (up, down) = (node.sends_more(), node.down.free());
+        let slowness = self.typical.slowness(node.receives);
         for blob in &node.live {
             let Some(member) = node.member(*blob) else {
                 continue;
@@ -87,8 +88,11 @@ impl Scheduler {
             let Some(blob) = slot.and_then(Option::as_deref_mut) else {
                 continue;
             };
-            let state = blob.member(member);
-            let lacks = hears && state.wants && state.taken_count < blob.pieces;
+            let pieces = blob.pieces;
+            let state = blob.member_mut(member);
+            state.slowness = slowness;
+            state.wary = node.avoids_any();
+            let lacks = hears && state.wants && state.taken_count < pieces;
             let has = state.held > 0;
             blob.lacking.set(member, lacks);
             blob.hungry.set(member, lacks && down);
@@ -159,9 +163,8 @@ impl Scheduler {
                 continue;
             };
             let to = blob.member(receiver);
-            let node = self.node(to.node);
-            let full = to.taken_count as f32 * self.typical.slowness(node.receives);
-            let value = (class, self.distance(sender, to.node), full as u32);
+            let full = to.taken_count as f32 * to.slowness;
+            let value = (class, distance(blob.member(member), to), full as u32);
             if best.is_none_or(|best| value < best.value) {
                 best = Some(Choice {
                     value,
@@ -177,22 +180,21 @@ impl Scheduler {
         let giving = self.rng.below(self.blob(blob)?.giving.len());
         let resting = self.rng.below(self.blob(blob)?.resting.len());
         let blob = self.blob(blob)?;
-        let to = blob.member(receiver).node;
+        let to = blob.member(receiver);
         let size = self.options.sample;
-        let senders = sample(&blob.giving, giving, size);
-        let senders = senders.chain(sample(&blob.resting, resting, size));
+        // Those at rest are looked at only here, so it shows only here whether they can give.
+        let rested = sample(&blob.resting, resting, size).filter(|&sender| {
+            let node = self.node(blob.member(sender).node);
+            node.sends_more() && node.gives(self.now)
+        });
+        let senders = sample(&blob.giving, giving, size).chain(rested);
         let mut best: Option<Choice> = None;
         for sender in senders {
-            let from = blob.member(sender).node;
             let end = best.map_or(u8::MAX, |best| best.value.0 + 1);
-            let node = self.node(from);
-            if !node.sends_more() || !node.gives(self.now) {
-                continue;
-            }
             let Some((class, piece)) = self.offer(blob, sender, receiver, end) else {
                 continue;
             };
-            let value = (class, self.distance(from, to), u32::from(node.up.used));
+            let value = (class, distance(blob.member(sender), to), 0);
             if best.is_none_or(|best| value < best.value) {
                 best = Some(Choice {
                     value,
@@ -209,7 +211,7 @@ impl Scheduler {
     /// Nothing that matters less than what was found before, which is below `end`.
     fn offer(&self, blob: &Blob, sender: u32, receiver: u32, end: u8) -> Option<(u8, u32)> {
         let (from, to) = (blob.member(sender), blob.member(receiver));
-        if sender == receiver || self.node(to.node).avoids(from.node, self.now) {
+        if sender == receiver || to.wary && self.node(to.node).avoids(from.node, self.now) {
             return None;
         }
         let zone = blob.zone(to.zone)?;
@@ -225,17 +227,8 @@ impl Scheduler {
             let given = self.outstanding.get(given);
             given.is_some_and(|given| given.piece == piece && given.from == from.node)
         };
-        (!to.coming.iter().any(asked)).then_some((class, piece))
-    }
-
-    /// 0 within a rack, 1 within a zone, 2 beyond.
-    fn distance(&self, one: NodeKey, other: NodeKey) -> u8 {
-        let (one, other) = (self.node(one), self.node(other));
-        if one.zone != other.zone {
-            2
-        } else {
-            u8::from(one.rack != other.rack)
-        }
+        let again = to.late > 0 && to.coming.iter().any(asked);
+        (!again).then_some((class, piece))
     }
 
     /// Gives an instruction; `arrived`: the sender has the piece.
@@ -299,6 +292,15 @@ impl Scheduler {
             from,
             order,
         });
+    }
+}
+
+/// 0 within a rack, 1 within a zone, 2 beyond.
+fn distance(one: &Member, other: &Member) -> u8 {
+    if one.zone != other.zone {
+        2
+    } else {
+        u8::from(one.rack != other.rack)
     }
 }
 

@@ -134,6 +134,10 @@ impl Node {
         self.blobs.iter().map(|(blob, _)| *blob)
     }
 
+    pub(super) fn avoids_any(&self) -> bool {
+        !self.avoids.is_empty()
+    }
+
     pub(super) fn avoids(&self, sender: NodeKey, now: Now) -> bool {
         self.avoids
             .iter()

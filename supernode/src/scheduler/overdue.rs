@@ -125,6 +125,7 @@ impl Scheduler {
         if let Some(member) = self.node(given.node).member(given.blob)
             && let Some(blob) = self.blob_mut(given.blob)
         {
+            blob.member_mut(member).late += 1;
             blob.untake(member, given.piece);
         }
     }

@@ -17,8 +17,11 @@ mod overdue;
 mod pace;
 mod pool;
 mod rarity;
+mod retry;
 mod rng;
 mod seed;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
     reason = "clippy knows only test functions as tests"
 )]
 

@@ -7,14 +7,18 @@
 use super::blob::{Blob, Member};
 use super::outstanding::Instruction;
 use super::pool::Pool;
+use super::retry::RETRY;
 use super::{Action, BlobKey, NodeKey, Now, Scheduler};
 
-/// How many hungry members of a blob are tried again at a tick.
-const RETRIED: usize = 32;
-/// How often hungry members are tried again.
-const RETRY: Now = Now::from_millis(100);
 /// A reader waits for a piece when so many beyond it have been given out.
 const LAG: u32 = 24;
+
+/// Whether a zone may take from another one what it has itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Near,
+    Far,
+}
 
 /// A transfer that could be.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +47,12 @@ impl Scheduler {
         }
         self.serve_from_seed(actions);
         for &node in touched {
+            // Who wants several blobs chooses which comes next; the sender would give what it has.
+            if self.node(node).live.len() > 1 {
+                self.serve_to(node, actions);
+            }
+        }
+        for &node in touched {
             if node != NodeKey::SEED {
                 self.serve_from(node, actions);
             }
@@ -50,26 +60,6 @@ impl Scheduler {
         for &node in touched {
             self.serve_to(node, actions);
         }
-    }
-
-    pub(super) fn tick(&mut self, actions: &mut Vec<Action>) {
-        self.look_at_due(actions);
-        let now = self.now;
-        let mut tried = self.end_suspicions();
-        if self.retry_at.is_some_and(|at| at <= now) {
-            self.retry_at = None;
-            let active: Vec<BlobKey> = self.seed_turn.iter().copied().collect();
-            for key in active {
-                let Some(blob) = self.blob(key) else { continue };
-                let count = blob.hungry.len();
-                let start = self.rng.below(count);
-                let Some(blob) = self.blob(key) else { continue };
-                let drawn = (0..count.min(RETRIED)).map(|i| (start + i) % count);
-                let drawn = drawn.filter_map(|place| blob.hungry.at(place));
-                tried.extend(drawn.map(|member| blob.member(member).node));
-            }
-        }
-        self.settle(&tried, actions);
     }
 
     /// Brings the pools up to date with a node's slots and pieces.
@@ -124,22 +114,24 @@ impl Scheduler {
         }
     }
 
-    /// Fills a receiver's free slots, the blob with the fewest pieces on their way first.
+    /// Fills a receiver's free slots, the blob with the fewest pieces on their way first, and of
+    /// those the one that waits longest.
     fn serve_to(&mut self, key: NodeKey, actions: &mut Vec<Action>) {
         while self.node(key).down.free() && self.node(key).hears() {
-            let mut blobs: Vec<(usize, BlobKey)> = Vec::new();
+            let mut blobs: Vec<(usize, Now, BlobKey)> = Vec::new();
             for &blob in &self.node(key).live {
                 if let Some(member) = self.node(key).member(blob)
                     && let Some(wanted) = self.blob(blob)
                     && wanted.hungry.has(member)
                 {
-                    blobs.push((wanted.member(member).coming.len(), blob));
+                    let member = wanted.member(member);
+                    blobs.push((member.coming.len(), member.told_at, blob));
                 }
             }
             blobs.sort_unstable();
-            let found = blobs.into_iter().find_map(|(_, blob)| {
+            let found = blobs.into_iter().find_map(|(.., blob)| {
                 let receiver = self.node(key).member(blob)?;
-                let (from, piece) = self.best_sender(receiver, blob)?;
+                let (from, piece) = self.best_sender(receiver, blob, Reach::Near)?;
                 Some(Given {
                     blob,
                     receiver,
@@ -159,7 +151,8 @@ impl Scheduler {
         let mut best: Option<Choice> = None;
         for receiver in sample(&blob.hungry, start, self.options.sample) {
             let end = best.map_or(u8::MAX, |best| best.value.0 + 1);
-            let Some((class, piece)) = self.offer(blob, member, receiver, end) else {
+            let ends = (member, receiver);
+            let Some((class, piece)) = self.offer(blob, ends, end, Reach::Near) else {
                 continue;
             };
             let to = blob.member(receiver);
@@ -176,7 +169,12 @@ impl Scheduler {
         best
     }
 
-    fn best_sender(&mut self, receiver: u32, blob: BlobKey) -> Option<(NodeKey, u32)> {
+    pub(super) fn best_sender(
+        &mut self,
+        receiver: u32,
+        blob: BlobKey,
+        reach: Reach,
+    ) -> Option<(NodeKey, u32)> {
         let giving = self.rng.below(self.blob(blob)?.giving.len());
         let resting = self.rng.below(self.blob(blob)?.resting.len());
         let blob = self.blob(blob)?;
@@ -191,7 +189,7 @@ impl Scheduler {
         let mut best: Option<Choice> = None;
         for sender in senders {
             let end = best.map_or(u8::MAX, |best| best.value.0 + 1);
-            let Some((class, piece)) = self.offer(blob, sender, receiver, end) else {
+            let Some((class, piece)) = self.offer(blob, (sender, receiver), end, reach) else {
                 continue;
             };
             let value = (class, distance(blob.member(sender), to), 0);
@@ -209,14 +207,15 @@ impl Scheduler {
 
     /// What one member would best send to another, and how much that matters.
     /// Nothing that matters less than what was found before, which is below `end`.
-    fn offer(&self, blob: &Blob, sender: u32, receiver: u32, end: u8) -> Option<(u8, u32)> {
+    fn offer(&self, blob: &Blob, ends: (u32, u32), end: u8, reach: Reach) -> Option<(u8, u32)> {
+        let (sender, receiver) = ends;
         let (from, to) = (blob.member(sender), blob.member(receiver));
         if sender == receiver || to.wary && self.node(to.node).avoids(from.node, self.now) {
             return None;
         }
         let zone = blob.zone(to.zone)?;
         let gap = to.first_gap;
-        let (class, piece) = if from.zone != to.zone {
+        let (class, piece) = if from.zone != to.zone && reach == Reach::Near {
             (0, zone.absent(&from.have, &to.taken)?)
         } else if blob.fresh_from > gap + LAG && from.have.has(gap) && !to.taken.has(gap) {
             (0, gap)
@@ -274,7 +273,9 @@ impl Scheduler {
         let crosses = from != NodeKey::SEED && self.node(from).zone != self.node(to).zone;
         if let Some(blob) = self.blob_mut(key) {
             blob.take(receiver, piece);
-            blob.member_mut(receiver).coming.push(at);
+            let member = blob.member_mut(receiver);
+            member.coming.push(at);
+            member.told_at = now;
             blob.outstanding += 1;
             blob.seed_sends += u64::from(from == NodeKey::SEED);
             blob.crossings += u64::from(crosses);

@@ -234,9 +234,9 @@ fn who_finds_everybody_wrong_is_believed_a_few_times() {
     }
     rig.join(A, BLOB, &[]);
     for _ in 0..50 {
-        let open = rig.open.iter().copied();
+        let mut open = rig.open.iter().copied();
         let unlike = |told: &Told| told.1 != SEED && !rig.banned.contains(&told.1);
-        if let Some(told) = open.filter(|told| unlike(told)).next_back() {
+        if let Some(told) = open.rfind(unlike) {
             rig.failed(told, PeerFault::Wrong);
         }
         rig.wait(Now::from_secs(11));

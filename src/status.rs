@@ -77,7 +77,7 @@ fn by_source(bytes: &Bytes) -> String {
 }
 
 /// A size for the eye: `1.2 GiB`.
-fn short_size(bytes: u64) -> String {
+pub(crate) fn short_size(bytes: u64) -> String {
     let mut unit = "B";
     // Precision beyond three digits is not shown.
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]

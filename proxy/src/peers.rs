@@ -12,6 +12,7 @@
 //! nodes wraps the socket in `link` and `http::serve`; a ticket becomes a line of the request in
 //! `http_peer` and a check in `serve`, before the offer is looked up.
 
+mod buffer;
 mod head;
 mod http_peer;
 mod link;

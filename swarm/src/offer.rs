@@ -77,7 +77,7 @@ impl Offer {
     /// The bytes that are here.
     pub fn present(&self) -> ByteSet {
         match &self.place {
-            Place::Held(blob) => [0..blob.total()].into_iter().collect(),
+            Place::Held(blob) => ByteSet::of(0..blob.total()),
             Place::Flight(board) => board.stocked(),
         }
     }

@@ -12,6 +12,8 @@
 //! sources in the same machine.
 
 mod crowd;
+#[cfg(test)]
+mod crowd_simulation;
 mod event;
 mod headless;
 mod plan;

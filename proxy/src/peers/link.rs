@@ -5,7 +5,8 @@
 //! 512 KiB then comes in two reads into one buffer. Whatever is there after [`PATIENCE`] is taken all
 //! the same, so that a slow peer still shows progress.
 //!
-//! Invariant: a link is given back for another request only after the last byte of its answer.
+//! Invariant: a link is given back for another request only after the last byte of its answer, and
+//! only if nothing came after it.
 //! TLS will stand between the socket and `recv`; then the low-water mark stays at one byte.
 
 use std::io;
@@ -18,6 +19,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::buffer::Buffer;
 use super::head::{self, Head};
 
 /// Bytes that are worth a wake-up: below what the kernel's receive window holds, so that the sender
@@ -73,7 +75,10 @@ impl Link {
             self.expect(1);
             self.socket.readable().await.map_err(Broken::Unanswered)?;
             let (socket, ahead) = (&self.socket, &mut self.ahead);
-            let read = socket.try_io(Interest::READABLE, || recv(socket, ahead));
+            let read = socket.try_io(Interest::READABLE, || {
+                let room = spare_capacity(ahead);
+                Ok(rustix::net::recv(socket, room, RecvFlags::DONTWAIT)?.1)
+            });
             match read {
                 Ok(0) if self.ahead.is_empty() => {
                     return Err(Broken::Unanswered(io::ErrorKind::UnexpectedEof.into()));
@@ -97,36 +102,33 @@ impl Link {
         }
     }
 
-    /// Appends at most `wanted` bytes of the body to `frame`, which must have room for them: all of
-    /// them, unless the peer is slow. Fails after `idle` without a byte.
+    /// Appends at most `wanted` bytes of the body to `frame`, or what it has room for: all of them,
+    /// unless the peer is slow. Fails after `idle` without a byte.
     pub(super) async fn fill(
         &mut self,
-        frame: &mut Vec<u8>,
+        frame: &mut Buffer,
         wanted: usize,
         idle: Duration,
     ) -> Result<(), Broken> {
-        let end = frame.len() + wanted;
         frame.append(&mut self.ahead);
         let started = Instant::now();
-        while frame.len() < end {
-            self.expect((end - frame.len()).min(LOW_WATER));
+        while frame.len() < wanted {
+            let missing = wanted - frame.len();
+            self.expect(missing.min(LOW_WATER));
             let socket = &self.socket;
             let read = match timeout(PATIENCE, socket.readable()).await {
                 Ok(ready) => {
                     ready?;
-                    socket.try_io(Interest::READABLE, || recv(socket, frame))
+                    let room = frame.room(missing);
+                    socket.try_io(Interest::READABLE, || recv(socket, room))
                 }
-                Err(_) => recv(socket, frame),
+                Err(_) => recv(socket, frame.room(missing)),
             };
             match read {
                 Ok(0) => return Err(Broken::Cut(io::ErrorKind::UnexpectedEof.into())),
-                Ok(_) if frame.len() > end => {
-                    return Err(Broken::Wrong("its answer is longer than it said"));
-                }
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                    return Err(error.into());
-                }
-                Ok(_) | Err(_) => {}
+                Ok(bytes) => frame.grow(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
             }
             let took = started.elapsed();
             if !frame.is_empty() && took >= PATIENCE {
@@ -163,10 +165,9 @@ impl Link {
     }
 }
 
-/// What is there, into the buffer's spare room; never waits.
-fn recv(socket: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<usize> {
-    let (_, read) = rustix::net::recv(socket, spare_capacity(buffer), RecvFlags::DONTWAIT)?;
-    Ok(read)
+/// What is there; never waits.
+fn recv(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(socket, room, RecvFlags::DONTWAIT)?.1)
 }
 
 fn low_water(socket: &TcpStream, bytes: usize) -> io::Result<()> {

@@ -1,5 +1,4 @@
-//! Connections to all peers: dialled when needed, kept while they are warm, and the buffers that
-//! their bytes arrive in.
+//! Connections to all peers: dialled when needed, kept while they are warm.
 //!
 //! Invariant: a request has a connection for itself from its first byte to its answer's last; how
 //! many there are at once is decided by whoever asks (the scheduler's slots). System proxy variables
@@ -15,6 +14,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::buffer::{Buffers, FRAME_MAX};
 use super::head::Head;
 use super::link::{Broken, Link};
 use crate::ratelimit::Bucket;
@@ -31,11 +31,6 @@ const TIDY_EVERY: Duration = Duration::from_secs(15);
 const KEPT_PER_PEER: usize = 16;
 /// Unused connections kept in all; each is a descriptor here and at the peer.
 const KEPT_IN_ALL: usize = 512;
-
-/// Bytes in one frame: the piece size of most layers, and what two reads at the low-water mark give.
-pub(super) const FRAME_MAX: usize = 512 << 10;
-/// Unused buffers kept: fresh ones cost a page fault for every 4 KiB.
-const BUFFERS_KEPT: usize = 16;
 
 /// All connections of a node to its peers.
 pub(super) struct Net {
@@ -173,7 +168,7 @@ impl Body {
         let mut link = self.link.take()?;
         let mut frame = self.net.buffers.take();
         let wanted = usize::try_from(self.left).unwrap_or(usize::MAX);
-        let wanted = wanted.min(frame.capacity());
+        let wanted = wanted.min(FRAME_MAX);
         if let Err(error) = link.fill(&mut frame, wanted, IDLE_BODY).await {
             return Some(Err(error.into()));
         }
@@ -211,57 +206,5 @@ impl Body {
         if let Some(until) = bucket.and_then(|it| it.take(bytes, std::time::Instant::now())) {
             tokio::time::sleep_until(Instant::from_std(until)).await;
         }
-    }
-}
-
-/// Buffers of [`FRAME_MAX`] bytes that come back when their last slice is dropped.
-#[derive(Default)]
-struct Buffers(Mutex<Vec<Vec<u8>>>);
-
-impl Buffers {
-    fn take(&self) -> Vec<u8> {
-        let kept = self.lock().pop();
-        kept.unwrap_or_else(|| Vec::with_capacity(FRAME_MAX))
-    }
-
-    /// The buffer as bytes; a few of them are copied, so that they do not keep all of it.
-    fn bytes(self: &Arc<Self>, buffer: Vec<u8>) -> Bytes {
-        let filled = Filled {
-            buffer,
-            buffers: self.clone(),
-        };
-        if filled.buffer.len() < FRAME_MAX / 8 {
-            return Bytes::copy_from_slice(&filled.buffer);
-        }
-        Bytes::from_owner(filled)
-    }
-
-    fn put(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        let mut kept = self.lock();
-        if kept.len() < BUFFERS_KEPT {
-            kept.push(buffer);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Filled {
-    buffer: Vec<u8>,
-    buffers: Arc<Buffers>,
-}
-
-impl AsRef<[u8]> for Filled {
-    fn as_ref(&self) -> &[u8] {
-        &self.buffer
-    }
-}
-
-impl Drop for Filled {
-    fn drop(&mut self) {
-        self.buffers.put(std::mem::take(&mut self.buffer));
     }
 }

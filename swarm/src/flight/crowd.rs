@@ -15,9 +15,8 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::Instant;
 
-use super::{FLUSH, Flight};
+use super::Flight;
 use crate::piece::{PieceDigest, PieceIndex};
 use crate::source::{Fault, FetchRange, Origin, SourceError};
 use crate::store::ByteSet;
@@ -304,10 +303,6 @@ impl Flight {
             hashing.advance(self.transfer.first_gap_after(0));
         }
         // Other nodes may be waiting for just this piece.
-        self.fresh += range.end - range.start;
-        if self.flush_at.is_none() {
-            self.flush_at = Some(Instant::now() + FLUSH);
-        }
         self.wake_readers();
     }
 }

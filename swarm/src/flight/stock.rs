@@ -43,7 +43,7 @@ impl Board {
     /// All that is stored.
     pub(crate) fn stocked(&self) -> ByteSet {
         match self.stores() {
-            (_, Some(held)) => [0..held.total()].into_iter().collect(),
+            (_, Some(held)) => ByteSet::of(0..held.total()),
             (Some(partial), None) => partial.present(),
             (None, None) => ByteSet::new(),
         }

@@ -180,6 +180,11 @@ impl Transfer {
         }
     }
 
+    pub(super) fn is_headless(&self) -> bool {
+        let stage = self.crowd.as_ref().map(|crowd| crowd.stage);
+        stage == Some(Stage::Headless)
+    }
+
     pub(super) fn plan_headless(&mut self, now: Now) {
         let Some(crowd) = self.crowd.as_mut() else {
             return;
@@ -190,12 +195,10 @@ impl Transfer {
         let looks = crowd.mates.looks(now);
         self.actions
             .extend(looks.into_iter().map(|peer| Action::AskPresent { peer }));
-        if self
-            .crowd
-            .as_ref()
-            .is_some_and(|crowd| crowd.mates.is_empty())
-        {
-            return self.go_alone();
+        let deserted = self.crowd.as_ref().is_some_and(|c| c.mates.is_empty());
+        if deserted {
+            self.go_alone();
+            return self.plan_fetches(now);
         }
         let Some(layout) = self.layout() else { return };
         let mut own_waits = false;

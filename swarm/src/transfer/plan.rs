@@ -47,11 +47,8 @@ impl Transfer {
             return self.finish(None);
         }
         self.join_crowd(now);
-        self.plan_headless(now);
-        if self.over {
-            return;
-        }
         self.plan_fetches(now);
+        self.plan_headless(now);
         if self.over {
             return;
         }
@@ -60,7 +57,7 @@ impl Transfer {
         self.prune_sources();
     }
 
-    fn plan_fetches(&mut self, now: Now) {
+    pub(super) fn plan_fetches(&mut self, now: Now) {
         let mut needed = BTreeSet::new();
         let (mut stuck, mut waits) = (false, false);
         for demand in self.demands() {
@@ -80,15 +77,16 @@ impl Transfer {
                 None => {}
             }
         }
-        if self.crowd_fills() {
-            // The swarm brings the fill, and may have fetches of its own; a reader that its own
-            // source does not serve waits for it too.
-            return;
-        }
-        let unneeded = |id: &FetchId| !needed.contains(id);
-        let unneeded: Vec<_> = self.fetches.keys().copied().filter(unneeded).collect();
-        for fetch in unneeded {
+        let headless = self.is_headless();
+        let brings = |f: &Fetch| headless && self.present.first_gap_after(f.at) < f.end;
+        let unneeded = |(id, f): &(&FetchId, &Fetch)| !needed.contains(id) && !brings(f);
+        let unneeded = self.fetches.iter().filter(unneeded).map(|(&id, _)| id);
+        for fetch in unneeded.collect::<Vec<_>>() {
             self.cancel(fetch);
+        }
+        if self.crowd_fills() {
+            // A reader that its own source does not serve waits for what the swarm brings.
+            return;
         }
         if stuck && self.fetches.is_empty() {
             let error = self.sources.last_error().map(ReadError::Source);

@@ -4,10 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers too")]
 
 #[path = "../flight/origin.rs"]
-#[allow(
-    dead_code,
-    reason = "shared with the flight's tests, which use all of it"
-)]
 mod origin;
 mod pond;
 
@@ -92,9 +88,8 @@ async fn a_leader_that_is_silent_refuses_or_is_not_there_costs_nothing_but_time(
         let reading = pond.read(0, &upstream, "library/app");
         let lead = pond.lead().await;
         pond.leaderless();
-        match &said {
-            Some(word) => lead.say(word.clone()).await,
-            None => {}
+        if let Some(word) = &said {
+            lead.say(word.clone()).await;
         }
         let (got, how) = soon(reading).await.unwrap();
         assert_eq!((got, how), (blob.to_vec(), How::Started), "{said:?}");

@@ -378,7 +378,7 @@ impl Peer for Neighbour {
 
     fn present<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<ByteSet, SourceError>> {
         let present = match &self.nature {
-            Nature::Holds(blob) => Ok([0..blob.len() as u64].into_iter().collect()),
+            Nature::Holds(blob) => Ok(ByteSet::of(0..blob.len() as u64)),
             Nature::Node(engine) => {
                 let offer = engine.offer(digest).ok_or(Fault::NotFound.into());
                 offer.map(|offer| offer.present())

@@ -15,6 +15,9 @@ mod slots;
 mod status;
 mod wants;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 

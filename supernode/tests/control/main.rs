@@ -8,6 +8,7 @@
 
 mod nodes;
 mod preheat;
+mod real;
 mod rig;
 mod rights;
 mod upstream;

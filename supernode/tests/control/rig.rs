@@ -120,12 +120,25 @@ pub async fn head(address: SocketAddr, path: &str) -> String {
     ask(address, "HEAD", path).await
 }
 
+/// The head of an answer, and its body.
+pub async fn fetch(address: SocketAddr, path: &str) -> (String, bytes::Bytes) {
+    let answer = bytes::Bytes::from(ask_raw(address, "GET", path).await);
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let end = end.expect("a head") + 4;
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+    (head, answer.slice(end..))
+}
+
 async fn ask(address: SocketAddr, method: &str, path: &str) -> String {
+    String::from_utf8(ask_raw(address, method, path).await).unwrap()
+}
+
+async fn ask_raw(address: SocketAddr, method: &str, path: &str) -> Vec<u8> {
     let mut socket = TcpStream::connect(address).await.unwrap();
     let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    soon(socket.read_to_string(&mut answer)).await.unwrap();
+    let mut answer = Vec::new();
+    soon(socket.read_to_end(&mut answer)).await.unwrap();
     answer
 }
 

@@ -215,7 +215,7 @@ impl App {
 
     /// The admin port's pages, for a port of another's.
     pub fn pages(&self) -> Pages {
-        Pages::new(self.about(), self.front.metrics.clone())
+        Pages::new(self.about(), self.front.metrics.clone()).with_flights(self.front.engine.clone())
     }
 
     /// Serves until `shutdown`, then lets responses end for at most the configured drain.

@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use serde::{Deserialize, Serialize};
+use proxy::flights::{Came, FlightShown};
+use serde::Serialize;
 
 use crate::ask;
 use crate::pull::plan::{Part, PartKind};
@@ -34,23 +35,6 @@ pub(crate) struct Sources {
     pub(crate) upstream: u64,
 }
 
-/// One flight, as the node's admin port tells it.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Flight {
-    digest: String,
-    #[serde(default)]
-    present: u64,
-    from: FlightFrom,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct FlightFrom {
-    upstream: u64,
-    supernode: u64,
-    peer: u64,
-}
-
 /// What became of a part.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct State {
@@ -59,6 +43,8 @@ pub(crate) struct State {
     began: Option<Instant>,
     /// How long it took, once it is whole.
     pub(crate) took: Option<Duration>,
+    /// The node held it before it was asked: no flight is about it.
+    held: bool,
     /// It was in the layout already and was not fetched.
     pub(crate) already: bool,
     /// Where its bytes came from, if the node told.
@@ -122,6 +108,7 @@ impl Board {
         let mut state = row.state();
         state.size = state.size.or(size);
         state.began = Some(Instant::now());
+        state.held = held;
         if let Some(size) = state.size {
             row.bar.set_length(size);
             if held {
@@ -198,7 +185,7 @@ impl Board {
             // It may be busy; it is asked again.
             return true;
         };
-        let flights: Option<Vec<Flight>> = status
+        let flights: Option<Vec<FlightShown>> = status
             .is_success()
             .then(|| serde_json::from_slice(&body).ok())
             .flatten();
@@ -211,25 +198,26 @@ impl Board {
         }
     }
 
-    fn learn(&self, flights: &[Flight]) {
+    fn learn(&self, flights: &[FlightShown]) {
         for row in &self.rows {
             let digest = row.part.digest.to_string();
             let Some(flight) = flights.iter().find(|flight| flight.digest == digest) else {
                 continue;
             };
-            let FlightFrom {
+            let Came {
                 upstream,
                 supernode,
                 peer,
             } = flight.from;
             let mut state = row.state();
-            if state.already || state.began.is_none() {
+            if state.held || state.began.is_none() {
                 continue;
             }
+            let total = flight.total.or(state.size).unwrap_or_default();
             let fetched = upstream.saturating_add(supernode).saturating_add(peer);
             state.sources = Some(Sources {
                 // Left over from an earlier flight.
-                store: flight.present.saturating_sub(fetched),
+                store: if flight.over { total } else { flight.present }.saturating_sub(fetched),
                 peer,
                 supernode,
                 upstream,
@@ -341,7 +329,7 @@ mod tests {
         Board::new("x".to_owned(), &parts)
     }
 
-    fn flights(text: &str) -> Vec<Flight> {
+    fn flights(text: &str) -> Vec<FlightShown> {
         let digest = Digest::sha256(b"l").to_string();
         serde_json::from_str(&text.replace("DIGEST", &digest)).unwrap()
     }
@@ -350,8 +338,9 @@ mod tests {
     fn a_flight_tells_the_sources_of_its_part() {
         let board = board();
         let told = flights(
-            r#"[{"digest": "DIGEST", "total": 100, "present": 100,
-                "from": {"upstream": 10, "supernode": 0, "peer": 60}}, {"digest": "x", "from": {}}]"#,
+            r#"[{"digest": "DIGEST", "registry": "r", "total": 100, "present": 0, "over": true,
+                "from": {"upstream": 10, "supernode": 0, "peer": 60}},
+                {"digest": "x", "registry": "r"}]"#,
         );
         // Not begun: the flight is another client's.
         board.learn(&told);

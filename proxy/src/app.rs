@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use swarm::store::{DiskStore, OpenError, Options};
 use swarm::{BlobStore, Engine, EngineOptions};
 use tokio::net::TcpListener;
@@ -115,14 +116,19 @@ pub struct Addrs {
     pub peer: Option<SocketAddr>,
 }
 
+/// A task that a node runs beside its own, until the token is cancelled; the node ends with it.
+pub type Beside = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
+
 /// A node that is ready to run.
 pub struct App {
     config: Config,
     front: Arc<Front>,
     listeners: Vec<TcpListener>,
-    admin: TcpListener,
+    admin: Option<TcpListener>,
     control: Option<TcpListener>,
     peer: Option<TcpListener>,
+    beside: Vec<Beside>,
+    at_control: Option<Beside>,
     giver: Arc<Giver>,
     peers: Peers,
     addrs: Addrs,
@@ -194,9 +200,11 @@ impl App {
             config,
             front: Arc::new(front),
             listeners,
-            admin,
+            admin: Some(admin),
             control,
             peer,
+            beside: Vec::new(),
+            at_control: None,
             giver,
             peers,
             addrs,
@@ -206,6 +214,19 @@ impl App {
     /// Where it listens.
     pub fn addrs(&self) -> &Addrs {
         &self.addrs
+    }
+
+    /// Runs a task from the start until the shutdown begins.
+    pub fn run_beside(&mut self, task: Beside) {
+        self.beside.push(task);
+    }
+
+    /// Gives away the control port, or the admin port if that is the only one. `serve` has it and
+    /// shows [`App::pages`] there, until the last response of the front door has gone.
+    pub fn give_control(&mut self, serve: impl FnOnce(TcpListener) -> Beside) {
+        if let Some(listener) = self.control.take().or_else(|| self.admin.take()) {
+            self.at_control = Some(serve(listener));
+        }
     }
 
     /// How a supernode reads what it shares.
@@ -228,8 +249,11 @@ impl App {
         let drained = CancellationToken::new();
         let mut admin = JoinSet::new();
         let pages = self.pages();
-        for listener in [Some(self.admin), self.control].into_iter().flatten() {
+        for listener in [self.admin, self.control].into_iter().flatten() {
             admin.spawn(admin::run(listener, pages.clone(), drained.clone()));
+        }
+        if let Some(serve) = self.at_control {
+            admin.spawn(serve(drained.clone()));
         }
         let limits = http::Limits {
             max_connections: self.config.limits.connections,
@@ -237,6 +261,9 @@ impl App {
             ..http::Limits::default()
         };
         let mut serving = JoinSet::new();
+        for task in self.beside {
+            serving.spawn(task(shutdown.clone()));
+        }
         for listener in self.listeners {
             let front = self.front.clone();
             let service = move |request, client| handler::answer(front.clone(), request, client);

@@ -26,6 +26,6 @@ pub mod seed;
 pub mod upstream;
 
 pub use admin::Pages;
-pub use app::{Addrs, App, BuildError, RunError};
+pub use app::{Addrs, App, Beside, BuildError, RunError};
 pub use config::{Config, ConfigError};
 pub use seed::{Seed, SeedRefusal};

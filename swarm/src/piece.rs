@@ -105,6 +105,15 @@ impl PieceDigest {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// The digest of these bytes, one part after the other.
+    pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(part);
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+
     /// A digest from the wire.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

@@ -164,7 +164,20 @@ impl Session {
     }
 
     pub(super) fn refused(&self, told: wire::Refused) {
-        self.end(told.flight, |why| Word::Refused { why }, &told.why);
+        // What was led so far is still good: the flight goes on with the mates and digests it has.
+        let led = self
+            .lock()
+            .members
+            .get(&told.flight)
+            .is_some_and(|one| one.layout.is_some());
+        let last = |why| {
+            if led {
+                Word::Lost
+            } else {
+                Word::Refused { why }
+            }
+        };
+        self.end(told.flight, last, &told.why);
     }
 
     pub(super) fn pieces(&self, told: &wire::PieceDigests) {

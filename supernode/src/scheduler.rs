@@ -14,6 +14,7 @@ mod matching;
 mod node;
 mod outstanding;
 mod overdue;
+mod pace;
 mod pool;
 mod rarity;
 mod rng;
@@ -80,11 +81,11 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            up_slots: 3,
-            down_slots: 3,
-            seed_slots: 2,
-            seed_ahead: 2,
-            sample: 16,
+            up_slots: 4,
+            down_slots: 4,
+            seed_slots: 5,
+            seed_ahead: 1,
+            sample: 8,
             late_min: Now::from_millis(400),
             give_up: Now::from_secs(10),
             avoid: Now::from_secs(10),
@@ -262,7 +263,9 @@ pub struct Scheduler {
     seed_turn: std::collections::VecDeque<BlobKey>,
     /// Count of all instructions so far; the next one's order.
     order: u64,
-    typical: node::Typical,
+    typical: pace::Typical,
+    /// Count of nodes whose stream is open.
+    here: u32,
     /// Nodes under suspicion, to be thought of again when it ends.
     suspects: Vec<NodeKey>,
     /// When members with free slots are tried again.
@@ -285,7 +288,8 @@ impl Scheduler {
             due: Due::default(),
             seed_turn: std::collections::VecDeque::new(),
             order: 0,
-            typical: node::Typical::default(),
+            typical: pace::Typical::default(),
+            here: 0,
             suspects: Vec::new(),
             retry_at: None,
         }

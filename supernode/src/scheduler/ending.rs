@@ -76,25 +76,19 @@ impl Scheduler {
         let ended: Vec<u32> = coming.filter(same).collect();
         let mut senders = Vec::with_capacity(2);
         for at in ended {
+            let used = self.outstanding.get(at).map(|given| {
+                let receiver = self.node(given.node).down.used;
+                (self.node(given.from).up.used, receiver)
+            });
             let Some(given) = self.end(at) else { continue };
             senders.push(given.from);
-            if Some(given.from) == from {
-                self.learn(&given);
+            if let Some(used) = used
+                && Some(given.from) == from
+            {
+                self.learn(&given, used);
             }
         }
         senders
-    }
-
-    fn learn(&mut self, given: &Instruction) {
-        let Some(blob) = self.blob(given.blob) else {
-            return;
-        };
-        let mib = blob.layout.piece_size() as f32 / (1 << 20) as f32;
-        let took = self.now.saturating_sub(given.since).as_secs_f32() / mib;
-        self.node_mut(given.from).sends.sample(took);
-        self.node_mut(given.node).receives.sample(took);
-        let pace = self.node(given.node).receives;
-        self.typical.sample(pace);
     }
 
     /// Ends all that a node is to fetch of a blob; the senders.

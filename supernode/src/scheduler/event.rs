@@ -75,6 +75,7 @@ impl Scheduler {
         if self.nodes[at].here {
             self.remove(key);
         }
+        self.here += 1;
         self.nodes[at] = Node::new(&self.options, self.sites.number(site));
     }
 
@@ -93,6 +94,7 @@ impl Scheduler {
         for blob in blobs {
             touched.extend(self.drop_member(key, blob));
         }
+        self.here -= 1;
         *self.node_mut(key) = Node::default();
         touched
     }
@@ -106,8 +108,8 @@ impl Scheduler {
         let mut touched = Vec::new();
         for blob in blobs {
             touched.extend(self.end_all_to(key, blob));
-            self.count_out(key, blob);
         }
+        self.count_out_all(key);
         touched.extend(self.make_all_late(key));
         touched.push(key);
         self.settle(&touched, actions);
@@ -118,14 +120,7 @@ impl Scheduler {
             return;
         }
         self.node_mut(key).silent = false;
-        if !self.node(key).banned {
-            let blobs: Vec<BlobKey> = self.node(key).blobs().collect();
-            for blob in blobs {
-                if let Some((blob, member)) = self.membership(key, blob) {
-                    blob.count_in(member);
-                }
-            }
-        }
+        self.count_in_all(key);
         self.settle(&[key], actions);
     }
 
@@ -191,6 +186,7 @@ impl Scheduler {
             blob.arrive(member, piece.get());
             blob.stop_wanting_if_full(member);
         }
+        self.node_mut(node).held += 1;
         touched.push(node);
         self.settle(&touched, actions);
         self.rest(blob);
@@ -236,7 +232,7 @@ impl Scheduler {
             return Some(member);
         }
         let zone = self.node(node).zone;
-        let counts = !self.node(node).banned && !self.node(node).silent;
+        let counts = self.node(node).gives(self.now);
         let entered = self.blob_mut(blob)?;
         let member = entered.enter(node, zone);
         if !counts {
@@ -256,12 +252,6 @@ impl Scheduler {
         }
         self.rest(blob);
         touched
-    }
-
-    pub(super) fn count_out(&mut self, node: NodeKey, blob: BlobKey) {
-        if let Some((blob, member)) = self.membership(node, blob) {
-            blob.count_out(member);
-        }
     }
 
     /// A blob and the node's place in it.

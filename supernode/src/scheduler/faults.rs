@@ -10,6 +10,10 @@ use super::{Action, BlobKey, NodeKey, Scheduler};
 
 /// So many receivers make a sender suspect.
 const ACCUSERS: usize = 3;
+/// Suspects are at most one of so many nodes.
+const SUSPECTS: usize = 4;
+/// Suspicion lasts longer each time, up to this count.
+const STRIKES: u8 = 5;
 /// So many nodes can be banned on one receiver's word.
 const BANS: u8 = 3;
 /// So many senders one receiver avoids at a time; the oldest are forgotten.
@@ -50,7 +54,7 @@ impl Scheduler {
     }
 
     /// This receiver does not ask this sender for a while.
-    fn avoid(&mut self, by: NodeKey, of: NodeKey) {
+    pub(super) fn avoid(&mut self, by: NodeKey, of: NodeKey) {
         let now = self.now;
         let until = match of {
             NodeKey::SEED => now + self.options.avoid / 10,
@@ -64,16 +68,62 @@ impl Scheduler {
         avoids.push((of, until));
     }
 
-    fn suspect(&mut self, by: NodeKey, of: NodeKey) {
-        let (now, until) = (self.now, self.now + self.options.avoid);
+    /// Several receivers' word makes a sender suspect, each time for longer; never many at once, as
+    /// then something else is wrong.
+    pub(super) fn suspect(&mut self, by: NodeKey, of: NodeKey) {
+        if of == NodeKey::SEED {
+            return;
+        }
+        let (now, avoid) = (self.now, self.options.avoid);
+        let many = self.suspects.len() > self.here as usize / SUSPECTS;
         let node = self.node_mut(of);
         node.accusers
             .retain(|(accuser, until)| *accuser != by && *until > now);
-        node.accusers.push((by, until));
-        if node.accusers.len() >= ACCUSERS {
-            node.accusers.clear();
-            node.suspect_until = until;
-            self.suspects.push(of);
+        node.accusers.push((by, now + avoid));
+        if node.accusers.len() < ACCUSERS || many || node.suspect_until > now {
+            return;
+        }
+        node.accusers.clear();
+        node.strikes = (node.strikes + 1).min(STRIKES);
+        node.suspect_until = now + avoid * (1 << (node.strikes - 1));
+        self.suspects.push(of);
+        self.count_out_all(of);
+    }
+
+    /// Suspicions that are over; those nodes give again.
+    pub(super) fn end_suspicions(&mut self) -> Vec<NodeKey> {
+        let now = self.now;
+        let suspects = std::mem::take(&mut self.suspects);
+        let (over, still) = suspects
+            .into_iter()
+            .partition(|&node| self.node(node).suspect_until <= now);
+        self.suspects = still;
+        for &node in &over {
+            self.count_in_all(node);
+        }
+        over
+    }
+
+    /// What this node has is not counted as copies any more.
+    pub(super) fn count_out_all(&mut self, node: NodeKey) {
+        let blobs: Vec<BlobKey> = self.node(node).blobs().collect();
+        for blob in blobs {
+            if let Some((blob, member)) = self.membership(node, blob) {
+                blob.count_out(member);
+            }
+        }
+    }
+
+    /// What this node has counts again, if it gives.
+    pub(super) fn count_in_all(&mut self, node: NodeKey) {
+        if !self.node(node).gives(self.now) {
+            return;
+        }
+        let blobs: Vec<BlobKey> = self.node(node).blobs().collect();
+        for blob in blobs {
+            if let Some((blob, member)) = self.membership(node, blob) {
+                blob.count_in(member);
+            }
         }
     }
 
@@ -83,10 +133,7 @@ impl Scheduler {
         }
         self.node_mut(node).banned = true;
         actions.push(Action::Banned { node, blob });
-        let blobs: Vec<BlobKey> = self.node(node).blobs().collect();
-        for blob in blobs {
-            self.count_out(node, blob);
-        }
+        self.count_out_all(node);
         let receivers = self.make_all_late(node);
         self.settle(&receivers, actions);
     }

@@ -13,7 +13,7 @@ use super::{Action, BlobKey, NodeKey, Now, Scheduler};
 const RETRIED: usize = 32;
 /// How often hungry members are tried again.
 const RETRY: Now = Now::from_millis(100);
-/// A reader waits for a piece so long behind what its node has beyond it.
+/// A reader waits for a piece when so many beyond it have been given out.
 const LAG: u32 = 24;
 
 /// A transfer that could be.
@@ -55,12 +55,7 @@ impl Scheduler {
     pub(super) fn tick(&mut self, actions: &mut Vec<Action>) {
         self.look_at_due(actions);
         let now = self.now;
-        let suspects = std::mem::take(&mut self.suspects);
-        let (over, still) = suspects
-            .into_iter()
-            .partition(|&node| self.node(node).suspect_until <= now);
-        self.suspects = still;
-        let mut tried: Vec<NodeKey> = over;
+        let mut tried = self.end_suspicions();
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             let active: Vec<BlobKey> = self.seed_turn.iter().copied().collect();
@@ -83,7 +78,7 @@ impl Scheduler {
             return;
         };
         let (hears, gives) = (node.hears(), node.gives(self.now));
-        let (up, down) = (node.up.free(), node.down.free());
+        let (up, down) = (node.sends_more(), node.down.free());
         for blob in &node.live {
             let Some(member) = node.member(*blob) else {
                 continue;
@@ -106,7 +101,7 @@ impl Scheduler {
 
     /// Fills a sender's free slots.
     fn serve_from(&mut self, key: NodeKey, actions: &mut Vec<Action>) {
-        while self.node(key).up.free() && self.node(key).gives(self.now) {
+        while self.node(key).sends_more() && self.node(key).gives(self.now) {
             let live = &self.node(key).live;
             let start = self.order as usize;
             let blobs = (0..live.len()).map(|i| live[(start + i) % live.len()]);
@@ -189,7 +184,7 @@ impl Scheduler {
         for sender in senders {
             let from = blob.member(sender).node;
             let node = self.node(from);
-            if !node.up.free() || !node.gives(self.now) {
+            if !node.sends_more() || !node.gives(self.now) {
                 continue;
             }
             let Some((class, piece)) = self.offer(blob, sender, receiver) else {
@@ -218,7 +213,7 @@ impl Scheduler {
         let gap = to.first_gap;
         let (class, piece) = if from.zone != to.zone {
             (0, zone.absent(Some(&from.have), &to.taken)?)
-        } else if to.held > gap + LAG && from.have.has(gap) && !to.taken.has(gap) {
+        } else if blob.fresh_from > gap + LAG && from.have.has(gap) && !to.taken.has(gap) {
             (0, gap)
         } else {
             zone.rarest(Some(&from.have), &to.taken)?
@@ -258,7 +253,7 @@ impl Scheduler {
         let mib = blob.layout.piece_size() as f32 / (1 << 20) as f32;
         let order = self.order;
         self.order += 1;
-        let late_at = now + self.patience(to, from, mib, left);
+        let late_at = now + self.patience(to, mib, left);
         let instruction = Instruction {
             node: to,
             blob: key,
@@ -266,13 +261,15 @@ impl Scheduler {
             from,
             since: now,
             up: arrived,
-            down: true,
+            down: arrived,
             late: false,
             order,
         };
         let at = self.outstanding.insert(instruction);
         self.due.add(late_at, at, order);
-        self.node_mut(to).down.take();
+        if arrived {
+            self.node_mut(to).down.take();
+        }
         let sender = self.node_mut(from);
         sender.sending.push(at);
         if arrived {

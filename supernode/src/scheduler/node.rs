@@ -4,7 +4,13 @@ use std::collections::HashMap;
 use std::mem::size_of;
 use std::sync::Arc;
 
+use super::pace::Pace;
 use super::{BlobKey, NodeKey, Now, Options, Site};
+
+/// A node with so few pieces sends one at a time, so that the first pieces double soonest.
+const ONE_AT_ONCE: u32 = 2;
+/// With so few it sends two.
+const TWO_AT_ONCE: u32 = 8;
 
 /// A node.
 #[derive(Debug, Default)]
@@ -19,6 +25,8 @@ pub(super) struct Node {
     pub(super) suspect_until: Now,
     pub(super) zone: u16,
     pub(super) rack: u16,
+    /// Pieces that it got.
+    pub(super) held: u32,
     pub(super) up: Slots,
     pub(super) down: Slots,
     pub(super) sends: Pace,
@@ -31,6 +39,8 @@ pub(super) struct Node {
     pub(super) sending: Vec<u32>,
     /// Senders that failed it, each until when it does not ask them again.
     pub(super) avoids: Vec<(NodeKey, Now)>,
+    /// How often it was under suspicion.
+    pub(super) strikes: u8,
     /// Who complained of it lately, and until when that counts.
     pub(super) accusers: Vec<(NodeKey, Now)>,
     /// How many nodes were banned on its word.
@@ -88,6 +98,16 @@ impl Node {
         self.here && !self.silent && !self.banned && self.suspect_until <= now
     }
 
+    /// Whether it has a slot to send another piece.
+    pub(super) fn sends_more(&self) -> bool {
+        let limit = match self.held {
+            0..=ONE_AT_ONCE => 1,
+            0..=TWO_AT_ONCE => 2,
+            _ => u16::MAX,
+        };
+        self.up.used < self.up.limit.min(limit)
+    }
+
     /// Whether it can be told anything.
     pub(super) fn hears(&self) -> bool {
         self.here && !self.silent
@@ -125,61 +145,6 @@ impl Node {
             + self.blobs.capacity() * size_of::<(BlobKey, u32)>()
             + (self.live.capacity() + self.sending.capacity()) * 4
             + (self.avoids.capacity() + self.accusers.capacity()) * size_of::<(NodeKey, Now)>()
-    }
-}
-
-/// Seconds that a MiB takes in one direction, when as many pieces as usual are on their way.
-///
-/// Every sample is bounded by both ends of a transfer; the faster ones tell more of this end, so
-/// they weigh more.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace(f32);
-
-const FASTER_WEIGHS: f32 = 0.4;
-const SLOWER_WEIGHS: f32 = 0.1;
-
-impl Pace {
-    pub(super) fn sample(&mut self, seconds_per_mib: f32) {
-        if self.0 == 0.0 {
-            self.0 = seconds_per_mib;
-        }
-        let weight = if seconds_per_mib < self.0 {
-            FASTER_WEIGHS
-        } else {
-            SLOWER_WEIGHS
-        };
-        self.0 += weight * (seconds_per_mib - self.0);
-    }
-
-    /// None before the first sample.
-    pub(super) fn known(self) -> Option<f32> {
-        (self.0 > 0.0).then_some(self.0)
-    }
-}
-
-/// The usual pace of receivers, over all nodes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Typical(f32);
-
-impl Typical {
-    pub(super) fn sample(&mut self, pace: Pace) {
-        let Some(pace) = pace.known() else { return };
-        if self.0 == 0.0 {
-            self.0 = pace;
-        }
-        self.0 += 0.02 * (pace - self.0);
-    }
-
-    pub(super) fn known(self) -> Option<f32> {
-        (self.0 > 0.0).then_some(self.0)
-    }
-
-    /// How much slower than usual; 1 for one that is not slower, or not known.
-    pub(super) fn slowness(self, pace: Pace) -> f32 {
-        match (pace.known(), self.known()) {
-            (Some(pace), Some(usual)) => (pace / usual).max(1.0),
-            _ => 1.0,
-        }
     }
 }
 

@@ -42,17 +42,16 @@ impl Due {
 
 impl Scheduler {
     /// After how long an instruction that is given now counts as late.
-    pub(super) fn patience(&self, receiver: NodeKey, sender: NodeKey, mib: f32, left: u32) -> Now {
-        let receives = self.node(receiver).receives.known();
-        let sends = self.node(sender).sends.known();
-        let usual = match (receives, sends) {
-            (Some(receives), Some(sends)) => receives.max(sends),
-            (Some(one), None) | (None, Some(one)) => one.max(self.typical.known().unwrap_or(one)),
-            (None, None) => match self.typical.known() {
-                Some(usual) => usual * 2.0,
-                None => return self.options.late_min * 5,
-            },
+    pub(super) fn patience(&self, receiver: NodeKey, mib: f32, left: u32) -> Now {
+        let Some(usual) = self.typical.transfer() else {
+            return self.options.late_min * 5;
         };
+        let slots = f32::from(self.options.down_slots.max(1));
+        let receiver = self.node(receiver);
+        // With fewer slots, a slow receiver's transfers are as fast as others'.
+        let share = f32::from(receiver.down.limit) / slots;
+        let slow = self.typical.slowness(receiver.receives) * share;
+        let usual = usual * slow.max(1.0);
         let times = if left <= TAIL { LATE_IN_TAIL } else { LATE };
         let late = Now::from_secs_f32((usual * mib * times).clamp(0.0, 3600.0));
         late.max(self.options.late_min)
@@ -61,6 +60,7 @@ impl Scheduler {
     /// Looks at all instructions whose time has come.
     pub(super) fn look_at_due(&mut self, actions: &mut Vec<Action>) {
         let mut touched = Vec::new();
+        let mut late = Vec::new();
         while let Some((at, order)) = self.due.pop(self.now) {
             let Some(given) = self.outstanding.get(at).filter(|g| g.order == order) else {
                 continue;
@@ -71,6 +71,8 @@ impl Scheduler {
                 self.due.add(self.now + self.options.late_min, at, order);
             } else if !given.late {
                 self.make_late(at, order);
+                self.is_overdue(&given);
+                late.push(given);
                 touched.push(given.node);
             } else {
                 self.end(at);
@@ -88,6 +90,11 @@ impl Scheduler {
             }
         }
         self.settle(&touched, actions);
+        for given in late {
+            if let Some(given) = self.rescue(given.node, given.blob, given.piece) {
+                self.give(given, true, actions);
+            }
+        }
     }
 
     /// All that a node is to send may come from elsewhere; the receivers.

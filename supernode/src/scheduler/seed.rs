@@ -10,8 +10,6 @@ use super::{Action, BlobKey, NodeKey, Scheduler};
 
 /// So many blobs are looked at for one free slot of the seed.
 const BLOBS_TRIED: usize = 8;
-/// Slower than this, times the usual, a node gets no first copies if others can have them.
-const SLOW: f32 = 1.6;
 
 impl Scheduler {
     pub(super) fn seed_has(&mut self, key: BlobKey, piece: PieceIndex, actions: &mut Vec<Action>) {
@@ -42,10 +40,13 @@ impl Scheduler {
                 continue;
             };
             given.up = true;
+            given.down = true;
             given.since = now;
             let given = *given;
             self.nodes[0].up.take();
-            let patience = self.patience(given.node, NodeKey::SEED, mib, u32::MAX);
+            self.node_mut(given.node).down.take();
+            self.refresh(given.node);
+            let patience = self.patience(given.node, mib, u32::MAX);
             self.due.add(now + patience, at, given.order);
         }
     }
@@ -80,14 +81,18 @@ impl Scheduler {
     /// The next first copy of a blob, and whether the seed has that piece already.
     fn fresh_piece(&mut self, key: BlobKey) -> Option<(Given, bool)> {
         let free = self.nodes[0].up.free();
-        let ahead = u32::from(self.options.seed_ahead);
+        let ahead = self.options.seed_ahead;
+        let busy = self.nodes[0].sending.len();
+        if busy >= usize::from(self.options.seed_slots + ahead) {
+            return None;
+        }
+        let ahead = u32::from(ahead);
         let blob = self.blob_mut(key)?;
         if blob.seed_gone {
             return None;
         }
         let has = blob.seed_has;
-        let room = ahead.saturating_sub(blob.promised.len() as u32);
-        let piece = blob.fresh(has + room)?;
+        let piece = blob.fresh(has + ahead)?;
         let arrived = piece < has;
         if arrived && !free {
             return None;
@@ -101,6 +106,24 @@ impl Scheduler {
             from: NodeKey::SEED,
         };
         Some((given, arrived))
+    }
+
+    /// A late piece that no other node can give now comes from the seed, if it has a slot.
+    pub(super) fn rescue(&mut self, node: NodeKey, key: BlobKey, piece: u32) -> Option<Given> {
+        let receiver = self.node(node).member(key)?;
+        let blob = self.blob(key)?;
+        let can = !blob.seed_gone && piece < blob.seed_has && self.nodes[0].up.free();
+        let wanted = blob.lacking.has(receiver) && !blob.member(receiver).taken.has(piece);
+        let told = blob.member(receiver).coming.iter().any(|&at| {
+            let given = self.outstanding.get(at);
+            given.is_some_and(|g| g.piece == piece && g.from == NodeKey::SEED)
+        });
+        (can && wanted && !told).then_some(Given {
+            blob: key,
+            receiver,
+            piece,
+            from: NodeKey::SEED,
+        })
     }
 
     /// Who should have a first copy: not a slow one, the emptiest, and one that can pass it on.
@@ -124,10 +147,10 @@ impl Scheduler {
         fit.min_by_key(|&at| {
             let member = blob.member(at);
             let node = self.node(member.node);
-            let slow = self.typical.slowness(node.receives) > SLOW;
-            let gives = node.gives(self.now);
+            let typical = self.typical;
+            let slow = typical.is_slow(node.receives) || typical.is_slow(node.sends);
             (
-                slow || !gives,
+                slow || !node.gives(self.now),
                 !node.down.free(),
                 node.up.used,
                 member.taken_count,

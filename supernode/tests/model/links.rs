@@ -12,6 +12,8 @@ use std::collections::BinaryHeap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
     Shared,
+    /// As TCP would: what one end cannot use, other transfers of the same link take. Dear.
+    MaxMin,
     /// With so many slots in use at each end.
     Fixed(u32),
 }
@@ -92,6 +94,8 @@ impl Network {
     fn changed(&mut self, now: u64, ends: (usize, usize), at: u32) {
         if self.links == Links::Shared {
             self.share(now, ends.0, ends.1);
+        } else if self.links == Links::MaxMin {
+            self.fill(now);
         } else if self.flows[at as usize].is_some() {
             self.set_rate(now, at);
         }
@@ -173,6 +177,7 @@ impl Network {
                 let down = to.down / moving(&to.receiving, |f| f.sender);
                 up.min(down)
             }
+            Links::MaxMin => flow.rate,
             Links::Fixed(slots) => from.up.min(to.down) / f64::from(slots),
         }
     }
@@ -182,7 +187,68 @@ impl Network {
             return;
         };
         let rate = self.rate_of(&flow);
-        if rate == flow.rate {
+        self.put_rate(now, at, rate);
+    }
+
+    /// Max-min fair: again and again the tightest end shares what is left of it.
+    fn fill(&mut self, now: u64) {
+        let mut ends: Vec<[(f64, usize); 2]> = self
+            .ends
+            .iter()
+            .map(|end| {
+                let (up, down) = if end.frozen {
+                    (0.0, 0.0)
+                } else {
+                    (end.up, end.down)
+                };
+                [(up, end.sending.len()), (down, end.receiving.len())]
+            })
+            .collect();
+        let mut open: Vec<u32> = (0..self.flows.len() as u32)
+            .filter(|at| self.flows[*at as usize].is_some())
+            .collect();
+        while !open.is_empty() {
+            let tight = ends
+                .iter()
+                .enumerate()
+                .flat_map(|(at, sides)| {
+                    sides
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, s)| s.1 > 0)
+                        .map(move |(side, s)| (s.0 / s.1 as f64, at, side))
+                })
+                .min_by(|a, b| a.0.total_cmp(&b.0));
+            let Some((share, at, side)) = tight else {
+                return;
+            };
+            let share = share.max(0.0);
+            open.retain(|&flow_at| {
+                let Some(flow) = self.flows[flow_at as usize] else {
+                    return false;
+                };
+                let mine = if side == 0 {
+                    flow.sender == at
+                } else {
+                    flow.receiver == at
+                };
+                if mine {
+                    for (end, side) in [(flow.sender, 0), (flow.receiver, 1)] {
+                        ends[end][side].0 -= share;
+                        ends[end][side].1 -= 1;
+                    }
+                    self.put_rate(now, flow_at, share);
+                }
+                !mine
+            });
+        }
+    }
+
+    fn put_rate(&mut self, now: u64, at: u32, rate: f64) {
+        let Some(mut flow) = self.flows[at as usize] else {
+            return;
+        };
+        if (rate - flow.rate).abs() <= 1e-9 * rate {
             return;
         }
         flow.left -= (now - flow.since) as f64 * 1e-9 * flow.rate;

@@ -4,10 +4,7 @@
 //! event and the instruction that follows from it passes `latency`. The seed is fed by upstream, piece
 //! by piece, while it sends. Not here: bytes, digests, HTTP, and the batching of reports.
 
-#![allow(
-    dead_code,
-    reason = "the bench and each test use their own part of it"
-)]
+#![allow(dead_code, reason = "the bench and each test use their own part of it")]
 
 pub mod links;
 mod outcome;

@@ -14,6 +14,8 @@ pub struct Outcome {
     /// For each node: when it had the first piece of its first blob.
     pub first_byte: Vec<Option<Duration>>,
     pub seed_sends: u64,
+    /// When the seed's last piece so far had arrived.
+    pub seed_done: Duration,
     pub crossings: u64,
     /// Instructions.
     pub decisions: u64,

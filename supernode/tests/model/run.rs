@@ -365,9 +365,13 @@ impl<'a> Run<'a> {
 
     fn at_node(&mut self, flow: Flow, piece: PieceIndex) {
         let node = flow.receiver;
-        let since = Duration::from_nanos(self.now).saturating_sub(self.world.hosts[node - 1].asks_at);
+        let since =
+            Duration::from_nanos(self.now).saturating_sub(self.world.hosts[node - 1].asks_at);
         if flow.piece == 0 && flow.blob == 0 {
             self.outcome.first_byte[node - 1] = Some(since);
+        }
+        if flow.sender == 0 {
+            self.outcome.seed_done = Duration::from_nanos(self.now);
         }
         self.tell(Event::Got {
             node: NodeKey(node as u32),

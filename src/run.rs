@@ -95,6 +95,7 @@ impl App {
         let config = supernode::Config {
             node,
             advertise: settings.advertise.clone(),
+            ..supernode::Config::default()
         };
         match supernode::App::build(config) {
             Ok(app) => Ok(Self::Supernode(app)),

@@ -13,17 +13,20 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use swarm::store::{DiskStore, OpenError, Options};
-use swarm::{BlobStore, Engine, EngineOptions};
+use swarm::{Attendance, BlobStore, Engine, EngineOptions};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, About, Pages};
+use crate::attending::{self, Attending};
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::{Config, ConfigError};
 use crate::front::{Front, Parts, unix_now};
 use crate::handler;
 use crate::http;
+use crate::manifests::Owners;
 use crate::metrics::Metrics;
 use crate::peers::{self, Giver, Peers};
 use crate::seed::Seed;
@@ -131,6 +134,7 @@ pub struct App {
     at_control: Option<Beside>,
     giver: Arc<Giver>,
     peers: Peers,
+    attending: Option<Attending>,
     addrs: Addrs,
 }
 
@@ -179,12 +183,16 @@ impl App {
             head: config.limits.head,
             ..EngineOptions::default()
         };
-        let engine = Engine::new(store.clone(), options);
-        let (counted, counting) = (store.clone(), engine.clone());
-        let metrics = Metrics::new(Box::new(move || (counted.usage(), counting.stats())));
+        let peers = Peers::new(upstreams.ratelimit());
+        let attending = addrs.peer.map(|at| Attending::start(&config, at, &peers));
+        let attendance = attending.as_ref().map(Attending::attendance);
+        let engine = match attendance.clone() {
+            Some(tracker) => Engine::in_swarm(store.clone(), options, tracker),
+            None => Engine::new(store.clone(), options),
+        };
+        let metrics = metrics(store.clone(), engine.clone(), attendance.clone());
         let (offering, limit) = (engine.clone(), config.upload_limit);
         let giver = Arc::new(Giver::new(offering, metrics.clone(), limit));
-        let peers = Peers::new(upstreams.ratelimit());
         let front = Front::new(Parts {
             upstreams,
             engine,
@@ -195,6 +203,8 @@ impl App {
             limits: config.limits,
             challenge_ping: config.challenge_ping,
             giver: config.seed.then(|| giver.clone()),
+            owners: attendance
+                .map(|them| Owners::new(Box::new(move |digest| them.seed_of(digest)))),
         });
         Ok(Self {
             config,
@@ -207,6 +217,7 @@ impl App {
             at_control: None,
             giver,
             peers,
+            attending,
             addrs,
         })
     }
@@ -236,7 +247,13 @@ impl App {
 
     /// The admin port's pages, for a port of another's.
     pub fn pages(&self) -> Pages {
-        Pages::new(self.about(), self.front.metrics.clone()).with_flights(self.front.engine.clone())
+        let pages = Pages::new(self.about(), self.front.metrics.clone())
+            .with_flights(self.front.engine.clone());
+        let Some(attending) = &self.attending else {
+            return pages;
+        };
+        let tell = attending.teller();
+        pages.with_swarm(move || serde_json::to_value(tell()).unwrap_or_default())
     }
 
     /// Serves until `shutdown`, then lets responses end for at most the configured drain.
@@ -284,12 +301,29 @@ impl App {
             serving.spawn(http::serve(listener, service, limits, traffic, shutdown));
         }
         serving.spawn(self.peers.tidy(shutdown.clone()));
+        // Left only when the last transfer has ended: it may need the others until then.
+        let stayed = self.attending.map(|mut attending| {
+            let (stays, stayed) = oneshot::channel();
+            let (front, shutdown) = (self.front.clone(), shutdown.clone());
+            serving.spawn(async move {
+                attending.run(front, shutdown).await;
+                // The other end is gone only if the node was dropped.
+                let _ = stays.send(attending);
+            });
+            stayed
+        });
         serving.spawn(keep_catalog(self.front.catalog.clone(), shutdown.clone()));
         serving.spawn(tell_ready(metrics, shutdown.clone()));
         let served = ended(&mut serving, &shutdown).await;
         drained.cancel();
         let administered = ended(&mut admin, &shutdown).await;
-        served.and(administered).and(close(self.front).await)
+        let closed = close(self.front).await;
+        if let Some(stayed) = stayed
+            && let Ok(attending) = stayed.await
+        {
+            attending.end().await;
+        }
+        served.and(administered).and(closed)
     }
 
     fn about(&self) -> About {
@@ -299,6 +333,20 @@ impl App {
             listen: self.addrs.listen.clone(),
             registries: registries.map(ToString::to_string).collect(),
         }
+    }
+}
+
+fn metrics(
+    store: Arc<dyn BlobStore>,
+    engine: Engine,
+    attendance: Option<Arc<Attendance>>,
+) -> Arc<Metrics> {
+    let probe = Box::new(move || (store.usage(), engine.stats()));
+    match attendance {
+        Some(attendance) => {
+            Metrics::in_swarm(probe, Box::new(move || attending::counts(&attendance)))
+        }
+        None => Metrics::new(probe),
     }
 }
 

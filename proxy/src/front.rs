@@ -19,7 +19,7 @@ use crate::catalog::{Catalog, Note, PublicFact, UnixSeconds};
 use crate::coalesce::Coalesce;
 use crate::config::{Limits, Trust};
 use crate::grants::{Decision, Facts, Grants, Said, decide};
-use crate::manifests::{Failure, Resolution};
+use crate::manifests::{Failure, Owners, Resolution};
 use crate::metrics::{Metrics, UpstreamKind};
 use crate::peers::Giver;
 use crate::ping::Ping;
@@ -65,6 +65,8 @@ pub(crate) struct Front {
     pub(crate) ping: Ping,
     /// What gives to other nodes at this very door: a seed's.
     pub(crate) giver: Option<Arc<Giver>>,
+    /// The supernodes as sources of manifests: in a swarm.
+    pub(crate) owners: Option<Owners>,
 }
 
 /// One question of one credential.
@@ -126,6 +128,8 @@ pub(crate) struct Parts {
     pub(crate) limits: Limits,
     pub(crate) challenge_ping: bool,
     pub(crate) giver: Option<Arc<Giver>>,
+    /// The supernodes as sources of manifests: in a swarm.
+    pub(crate) owners: Option<Owners>,
 }
 
 impl Front {
@@ -160,6 +164,7 @@ impl Front {
             away: Cache::new(AWAY_MAX),
             ping: Ping::new(parts.challenge_ping),
             giver: parts.giver,
+            owners: parts.owners,
         }
     }
 
@@ -209,11 +214,15 @@ impl Front {
         match identity {
             Identity::Client => self.grants.renew(place, reader.credential.key(), now),
             Identity::Account => self.grants.renew(place, CredentialKey::ANONYMOUS, now),
-            Identity::Anonymous => {
-                self.grants.renew(place, CredentialKey::ANONYMOUS, now);
-                self.note_public(place);
-            }
+            Identity::Anonymous => self.is_served_to_anybody(place),
         }
+    }
+
+    /// Anybody may read this place: upstream has just said so, to us or to a supernode.
+    pub(crate) fn is_served_to_anybody(&self, place: &Place) {
+        let now = Instant::now();
+        self.grants.renew(place, CredentialKey::ANONYMOUS, now);
+        self.note_public(place);
     }
 
     fn note_public(&self, place: &Place) {

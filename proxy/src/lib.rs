@@ -5,6 +5,7 @@ pub mod accept;
 mod access;
 pub mod admin;
 pub mod app;
+pub mod attending;
 mod blobs;
 pub mod catalog;
 pub mod coalesce;

@@ -35,6 +35,9 @@ const HEAD_BUCKETS: [f64; 12] = [
     0.000_1, 0.000_5, 0.002, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
 ];
 
+/// Reads how many supernodes lead now, and how many other nodes are known.
+pub type SwarmProbe = Box<dyn Fn() -> (u64, u64) + Send + Sync>;
+
 /// Reads the counts that others keep: the store's and the engine's.
 pub type Probe = Box<dyn Fn() -> (Usage, EngineStats) + Send + Sync>;
 
@@ -63,10 +66,24 @@ pub struct Metrics {
 impl Metrics {
     /// Registers everything. `probe` is asked at each scrape and each snapshot.
     pub fn new(probe: Probe) -> Arc<Self> {
+        Self::build(probe, None)
+    }
+
+    /// The same of a node in a swarm.
+    pub fn in_swarm(probe: Probe, swarm: SwarmProbe) -> Arc<Self> {
+        Self::build(probe, Some(swarm))
+    }
+
+    fn build(probe: Probe, swarm: Option<SwarmProbe>) -> Arc<Self> {
         let mut registry = Registry::with_prefix("darner");
         let traffic = Arc::<Traffic>::default();
         let probe = Arc::new(probe);
-        house::register(&mut registry, Arc::clone(&probe), Arc::clone(&traffic));
+        house::register(
+            &mut registry,
+            Arc::clone(&probe),
+            swarm,
+            Arc::clone(&traffic),
+        );
 
         let requests = Family::default();
         registry.register(

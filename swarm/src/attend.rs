@@ -102,6 +102,14 @@ impl Attendance {
         self.links.iter().map(|link| link.status()).collect()
     }
 
+    /// `host:port` at which the owner of a blob serves bytes: the supernode that would lead it now.
+    pub fn seed_of(&self, digest: &Digest) -> Option<String> {
+        let owner = self
+            .sessions()
+            .max_by_key(|session| weight(digest, session.supernode()));
+        Some(owner?.seed()?.name().to_owned())
+    }
+
     /// Waits until `good` is true of the status; checks it now and at every change.
     ///
     /// Dropping the future stops waiting; give it a deadline.

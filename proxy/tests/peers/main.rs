@@ -3,6 +3,7 @@
 // Helpers outside of test functions may fail loudly too.
 #![allow(clippy::unwrap_used)]
 
+mod attending;
 mod doors;
 mod giving;
 mod rig;
@@ -17,3 +18,10 @@ mod node;
 #[path = "../front/origin.rs"]
 #[allow(dead_code, reason = "shared with the tests of the front door")]
 mod origin;
+#[path = "../../../swarm/tests/attend/rig.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the tests of the tracker"
+)]
+mod supernode;

@@ -103,6 +103,7 @@ impl GivingNode {
             digest,
             scope: FlightScope::new("registry.example"),
             first: FetchRange::All,
+            repository: None,
             source: source.clone(),
         };
         let reader = self.engine.read(want).await.unwrap();

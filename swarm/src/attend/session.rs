@@ -85,6 +85,11 @@ impl Session {
         peers.saturating_sub(1)
     }
 
+    /// The supernode itself as a source of bytes.
+    pub(super) fn seed(&self) -> Option<Arc<dyn Peer>> {
+        self.lock().peers.get(&SEED).cloned()
+    }
+
     /// A place for a flight; `None` when the session is over.
     pub(super) fn join(self: &Arc<Self>, wish: &Wish) -> Option<Membership> {
         let (words, reader) = mpsc::channel(WORDS_MAX);

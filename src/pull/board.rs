@@ -3,7 +3,7 @@
 //!
 //! Invariant: a source is shown only if the node told it. Deliberately not here: any fetching.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,14 +61,17 @@ struct Row {
 /// The state of all parts of a pull.
 pub(crate) struct Board {
     what: String,
+    admin: String,
+    /// Whether the node tells its flights, as far as is known.
+    tells: AtomicBool,
     began: Instant,
     rows: Vec<Row>,
     bars: MultiProgress,
 }
 
 impl Board {
-    /// For these parts of `what`.
-    pub(crate) fn new(what: String, parts: &[Part]) -> Self {
+    /// For these parts of `what`; the node at `admin` is asked where bytes come from.
+    pub(crate) fn new(what: String, admin: &str, parts: &[Part]) -> Self {
         let bars = MultiProgress::new();
         let style = ProgressStyle::with_template(BAR)
             .expect("the template is a constant and parses")
@@ -96,6 +99,8 @@ impl Board {
         let rows = parts.iter().map(row).collect();
         Self {
             what,
+            admin: admin.to_owned(),
+            tells: AtomicBool::new(true),
             began: Instant::now(),
             rows,
             bars,
@@ -130,11 +135,18 @@ impl Board {
     }
 
     /// A part is whole and its digest fits.
-    pub(crate) fn end(&self, index: usize) {
+    pub(crate) async fn end(&self, index: usize) {
         let row = &self.rows[index];
-        let mut state = row.state();
-        state.size = Some(row.done.load(Ordering::Relaxed));
-        state.took = state.began.map(|began| began.elapsed());
+        let held = {
+            let mut state = row.state();
+            state.size = Some(row.done.load(Ordering::Relaxed));
+            state.took = state.began.map(|began| began.elapsed());
+            state.held
+        };
+        if !held {
+            self.look().await;
+        }
+        let state = row.state();
         row.bar.set_message(state.words());
         row.bar.finish();
         drop(state);
@@ -166,12 +178,11 @@ impl Board {
 
     /// Asks the node where bytes come from, and writes lines where there is no terminal. Never
     /// ends; dropping it is safe.
-    pub(crate) async fn watch(&self, admin: &str) -> std::convert::Infallible {
+    pub(crate) async fn watch(&self) -> std::convert::Infallible {
         let mut line_at = tokio::time::Instant::now() + LINE_EVERY;
-        let mut tells = true;
         loop {
             tokio::time::sleep(ASK_EVERY).await;
-            tells = tells && self.look(admin).await;
+            self.look().await;
             if tokio::time::Instant::now() >= line_at {
                 line_at += LINE_EVERY;
                 self.line();
@@ -179,22 +190,22 @@ impl Board {
         }
     }
 
-    /// Asks once; whether the node tells its flights at all.
-    pub(crate) async fn look(&self, admin: &str) -> bool {
-        let Ok((status, body)) = ask::get(admin, "/flights").await else {
+    /// Asks the node once, unless it is known to tell nothing.
+    async fn look(&self) {
+        if !self.tells.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok((status, body)) = ask::get(&self.admin, "/flights").await else {
             // It may be busy; it is asked again.
-            return true;
+            return;
         };
         let flights: Option<Vec<FlightShown>> = status
             .is_success()
             .then(|| serde_json::from_slice(&body).ok())
             .flatten();
         match flights {
-            Some(flights) => {
-                self.learn(&flights);
-                true
-            }
-            None => false,
+            Some(flights) => self.learn(&flights),
+            None => self.tells.store(false, Ordering::Relaxed),
         }
     }
 
@@ -326,7 +337,7 @@ mod tests {
             size: Some(100),
         };
         let parts = [part(PartKind::Config, "c"), part(PartKind::Layer, "l")];
-        Board::new("x".to_owned(), &parts)
+        Board::new("x".to_owned(), "127.0.0.1:1", &parts)
     }
 
     fn flights(text: &str) -> Vec<FlightShown> {
@@ -334,8 +345,8 @@ mod tests {
         serde_json::from_str(&text.replace("DIGEST", &digest)).unwrap()
     }
 
-    #[test]
-    fn a_flight_tells_the_sources_of_its_part() {
+    #[tokio::test]
+    async fn a_flight_tells_the_sources_of_its_part() {
         let board = board();
         let told = flights(
             r#"[{"digest": "DIGEST", "registry": "r", "total": 100, "present": 0, "over": true,
@@ -348,7 +359,7 @@ mod tests {
         board.begin(1, None, false);
         board.learn(&told);
         board.add(1, 100);
-        board.end(1);
+        board.end(1).await;
         let (_, state) = board.parts().nth(1).unwrap();
         let sources = state.sources.unwrap();
         assert_eq!(sources.words(), "from store 30 %, peer 60 %, upstream 10 %");

@@ -64,7 +64,7 @@ async fn half_a_blob_is_given_as_far_as_it_is_there() {
     let refused = get(&*peer, &digest, 2 * PIECE..3 * PIECE).await;
     assert_eq!(refused.unwrap_err().fault, Fault::NotFound);
     let present = within(peer.present(&digest)).await.unwrap();
-    assert_eq!(present, swarm::ByteSet::from(0..2 * PIECE));
+    assert_eq!(present, swarm::ByteSet::of(0..2 * PIECE));
     // To be asked is no reason to ask.
     assert_eq!(source.fetches(), 1);
     node.stop().await;

@@ -29,4 +29,4 @@ pub mod upstream;
 pub use admin::Pages;
 pub use app::{Addrs, App, Beside, BuildError, RunError};
 pub use config::{Config, ConfigError};
-pub use seed::{Seed, SeedRefusal};
+pub use seed::{ImageParts, ImageRefusal, Part, Seed, SeedRefusal};

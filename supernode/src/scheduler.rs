@@ -35,7 +35,7 @@ pub type Now = std::time::Duration;
 
 /// A node, as the book numbers them: dense from 1; a number may be used again after
 /// [`Event::NodeWent`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeKey(pub u32);
 
 impl NodeKey {

@@ -165,11 +165,11 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 #[test]
-fn ten_thousand_nodes_finish_near_the_bound() {
-    let mut world = World::crowd(10_000, 16 * MIB);
-    world.links = Links::Fixed(4);
+fn thousands_of_nodes_finish_near_the_bound() {
+    let mut world = World::crowd(5_000, 16 * MIB);
+    world.links = Links::Coarse;
     let outcome = run(&world);
-    let ratio = told("ten thousand", &world, &outcome);
-    assert!(ratio <= 2.0, "{ratio}");
-    assert!(outcome.seed_sends as f64 <= 1.2 * f64::from(world.blobs[0].count()));
+    let ratio = told("thousands", &world, &outcome);
+    assert!(ratio <= 1.4, "{ratio}");
+    assert!(outcome.seed_sends as f64 <= 1.1 * f64::from(world.blobs[0].count()));
 }

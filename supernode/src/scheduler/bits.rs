@@ -49,6 +49,12 @@ impl Bits {
         *word != before
     }
 
+    /// Whether a bit is set that is not set in `other`.
+    pub(super) fn exceeds(&self, other: &Self) -> bool {
+        let words = self.0.iter().zip(&other.0);
+        words.fold(0, |all, (one, other)| all | (one & !other)) != 0
+    }
+
     /// All set bits, ascending.
     pub(super) fn ones(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().enumerate().flat_map(|(at, &word)| {

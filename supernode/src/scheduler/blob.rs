@@ -177,11 +177,6 @@ impl Blob {
         self.zones.get_mut(usize::from(zone))?.as_deref_mut()
     }
 
-    /// Copies of a piece that members have or are about to get.
-    pub(super) fn copies(&self, piece: u32) -> u32 {
-        self.copies[piece as usize] + self.whole
-    }
-
     /// The member has the piece, or it is on its way: nobody else needs to bring it.
     pub(super) fn take(&mut self, at: u32, piece: u32) {
         let member = &mut self.members[at as usize];

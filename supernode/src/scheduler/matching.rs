@@ -154,7 +154,8 @@ impl Scheduler {
         let blob = self.blob(blob)?;
         let mut best: Option<Choice> = None;
         for receiver in sample(&blob.hungry, start, self.options.sample) {
-            let Some((class, piece)) = self.offer(blob, member, receiver) else {
+            let end = best.map_or(u8::MAX, |best| best.value.0 + 1);
+            let Some((class, piece)) = self.offer(blob, member, receiver, end) else {
                 continue;
             };
             let to = blob.member(receiver);
@@ -183,11 +184,12 @@ impl Scheduler {
         let mut best: Option<Choice> = None;
         for sender in senders {
             let from = blob.member(sender).node;
+            let end = best.map_or(u8::MAX, |best| best.value.0 + 1);
             let node = self.node(from);
             if !node.sends_more() || !node.gives(self.now) {
                 continue;
             }
-            let Some((class, piece)) = self.offer(blob, sender, receiver) else {
+            let Some((class, piece)) = self.offer(blob, sender, receiver, end) else {
                 continue;
             };
             let value = (class, self.distance(from, to), u32::from(node.up.used));
@@ -204,7 +206,8 @@ impl Scheduler {
     }
 
     /// What one member would best send to another, and how much that matters.
-    fn offer(&self, blob: &Blob, sender: u32, receiver: u32) -> Option<(u8, u32)> {
+    /// Nothing that matters less than what was found before, which is below `end`.
+    fn offer(&self, blob: &Blob, sender: u32, receiver: u32, end: u8) -> Option<(u8, u32)> {
         let (from, to) = (blob.member(sender), blob.member(receiver));
         if sender == receiver || self.node(to.node).avoids(from.node, self.now) {
             return None;
@@ -212,11 +215,11 @@ impl Scheduler {
         let zone = blob.zone(to.zone)?;
         let gap = to.first_gap;
         let (class, piece) = if from.zone != to.zone {
-            (0, zone.absent(Some(&from.have), &to.taken)?)
+            (0, zone.absent(&from.have, &to.taken)?)
         } else if blob.fresh_from > gap + LAG && from.have.has(gap) && !to.taken.has(gap) {
             (0, gap)
         } else {
-            zone.rarest(Some(&from.have), &to.taken)?
+            zone.rarest(&from.have, &to.taken, end)?
         };
         let asked = |&given: &u32| {
             let given = self.outstanding.get(given);

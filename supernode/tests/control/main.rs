@@ -7,6 +7,7 @@
 )]
 
 mod nodes;
+mod preheat;
 mod rig;
 mod rights;
 mod upstream;

@@ -2,8 +2,9 @@
 //!
 //! `Shared`: a transfer's rate is the smaller of a fair share of its sender's uplink and of its
 //! receiver's downlink, at every moment (a little pessimistic: what one end cannot use is lost).
-//! `Fixed`: the share that it would have if all slots were in use, whatever happens meanwhile; for
-//! worlds of tens of thousands of nodes.
+//! `MaxMin`: other transfers take that, as with TCP; dear, for small worlds.
+//! `Coarse`: as `Shared`, but a transfer keeps the share that it began with; for worlds of tens of
+//! thousands of nodes (too good at the start and the end, when shares change most).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,10 +13,8 @@ use std::collections::BinaryHeap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
     Shared,
-    /// As TCP would: what one end cannot use, other transfers of the same link take. Dear.
     MaxMin,
-    /// With so many slots in use at each end.
-    Fixed(u32),
+    Coarse,
 }
 
 /// A transfer.
@@ -167,7 +166,7 @@ impl Network {
             return 0.0;
         }
         match self.links {
-            Links::Shared => {
+            Links::Shared | Links::Coarse => {
                 // A frozen partner's transfers take nothing.
                 let moving = |flows: &[u32], other: fn(&Flow) -> usize| {
                     let flows = flows.iter().filter_map(|at| self.flows[*at as usize]);
@@ -178,7 +177,6 @@ impl Network {
                 up.min(down)
             }
             Links::MaxMin => flow.rate,
-            Links::Fixed(slots) => from.up.min(to.down) / f64::from(slots),
         }
     }
 

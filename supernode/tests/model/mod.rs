@@ -76,8 +76,8 @@ pub struct World {
     pub seed: u64,
     /// After so long without a sign of life the book says so.
     pub silence: Duration,
-    /// Whether to keep on when all honest nodes are done.
-    pub measure_cpu: bool,
+    /// Whether the outcome tells all that the scheduler was told.
+    pub records: bool,
 }
 
 impl World {
@@ -95,7 +95,7 @@ impl World {
             options: Options::default(),
             seed: 1,
             silence: Duration::from_secs(1),
-            measure_cpu: false,
+            records: false,
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use supernode::scheduler::Event;
 use swarm::Layout;
 
 use super::{RATE, World};
 
-/// Times and sums of a run. Two runs of one world are equal but for `cpu`.
+/// Times and sums of a run; two runs of one world are equal.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// For each node: when it had everything it wanted, counted from its asking.
@@ -24,8 +25,8 @@ pub struct Outcome {
     /// Wrong pieces that were sent.
     pub wrong: u64,
     pub banned: Vec<usize>,
-    /// CPU time within the scheduler, if that was to be measured.
-    pub cpu: Duration,
+    /// All that the scheduler was told, if the world records it.
+    pub events: Vec<(Duration, Event)>,
     pub memory_bytes: usize,
     /// Every instruction, mixed into one number.
     pub trace: u64,

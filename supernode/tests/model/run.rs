@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use supernode::scheduler::{Action, BlobKey, Event, NodeKey, Scheduler};
 use swarm::PieceIndex;
@@ -165,13 +165,10 @@ impl<'a> Run<'a> {
     fn tell(&mut self, event: Event) {
         let now = Duration::from_nanos(self.now);
         let mut actions = std::mem::take(&mut self.actions);
-        if self.world.measure_cpu {
-            let start = Instant::now();
-            self.scheduler.on(event, now, &mut actions);
-            self.outcome.cpu += start.elapsed();
-        } else {
-            self.scheduler.on(event, now, &mut actions);
+        if self.world.records {
+            self.outcome.events.push((now, event.clone()));
         }
+        self.scheduler.on(event, now, &mut actions);
         for action in actions.drain(..) {
             self.act(action, now);
         }

@@ -10,6 +10,7 @@ mod blobs;
 pub mod catalog;
 pub mod coalesce;
 pub mod config;
+pub mod flights;
 mod front;
 pub mod grants;
 mod handler;

@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
     reason = "clippy knows only test functions as tests"
 )]
 
@@ -117,7 +118,7 @@ fn nodes_come_and_go() {
         let slowest = outcome.last(honest) / alone;
         let sends = outcome.seed_sends as f64 / f64::from(world.blobs[0].count());
         println!("come and go: slowest {slowest:.3} S/B, seed sends {sends:.2} S");
-        assert!(slowest <= 9.5, "{slowest}");
+        assert!(slowest <= 1.5, "{slowest}");
         assert!(sends <= 1.5, "{sends}");
     }
 }
@@ -144,7 +145,10 @@ fn everything_at_once() {
         let fast = (0..64).filter(honest).filter(|at| at % 4 != 0);
         let alone = 140.0 * MIB as f64 / RATE;
         let ratio = outcome.last(fast) / alone;
-        println!("everything at once: fast {ratio:.3} S/B, banned {:?}", outcome.banned);
+        println!(
+            "everything at once: fast {ratio:.3} S/B, banned {:?}",
+            outcome.banned
+        );
         let mut banned = outcome.banned.clone();
         banned.sort_unstable();
         assert_eq!(banned, [5, 6]);

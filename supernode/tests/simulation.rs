@@ -37,7 +37,12 @@ fn told(what: &str, world: &World, outcome: &Outcome) -> f64 {
 #[test]
 fn a_flash_crowd_comes_near_the_bound() {
     // Nodes, and the most that the last of them may take, by latency in piece times.
-    let bounds = [(8, 1.06, 1.075), (16, 1.06, 1.075), (32, 1.065, 1.08), (100, 1.07, 1.085)];
+    let bounds = [
+        (8, 1.06, 1.075),
+        (16, 1.06, 1.075),
+        (32, 1.065, 1.08),
+        (100, 1.07, 1.085),
+    ];
     for (nodes, quick, slow) in bounds {
         for (latency, most) in [(0.1, quick), (0.2, slow)] {
             for seed in 0..3 {
@@ -141,7 +146,10 @@ fn each_zone_gets_its_own_copies_early_and_once() {
         assert!(ratio <= 1.2, "{ratio}");
         // The seed's copy goes to one zone, from which each other one gets its own.
         let least = u64::from(world.blobs[0].count()) * (zones as u64 - 1);
-        println!("zones: {:.3} crossings for each needed", outcome.crossings as f64 / least as f64);
+        println!(
+            "zones: {:.3} crossings for each needed",
+            outcome.crossings as f64 / least as f64
+        );
         assert!(outcome.crossings as f64 <= 1.15 * least as f64);
     }
 }

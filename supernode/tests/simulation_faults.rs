@@ -144,7 +144,10 @@ fn everything_at_once() {
         let fast = (0..64).filter(honest).filter(|at| at % 4 != 0);
         let alone = 140.0 * MIB as f64 / RATE;
         let ratio = outcome.last(fast) / alone;
-        println!("everything at once: fast {ratio:.3} S/B, banned {:?}", outcome.banned);
+        println!(
+            "everything at once: fast {ratio:.3} S/B, banned {:?}",
+            outcome.banned
+        );
         let mut banned = outcome.banned.clone();
         banned.sort_unstable();
         assert_eq!(banned, [5, 6]);

@@ -140,7 +140,9 @@ impl Scheduler {
         let (up, down) = (self.options.up_slots, self.options.down_slots);
         let typical = self.typical;
         let receiver = self.node_mut(given.node);
-        receiver.receives.sample(shared(used.1), is_late, typical.link);
+        receiver
+            .receives
+            .sample(shared(used.1), is_late, typical.link);
         receiver.down.limit = typical.slots(down, receiver.receives);
         if given.from != NodeKey::SEED {
             let sender = self.node_mut(given.from);

@@ -29,6 +29,10 @@ pub(crate) fn text(settings: &Settings, addrs: &Addrs) -> String {
         settings.data_dir.display(),
         print_size(settings.cache_size),
     );
+    if !settings.supernodes.is_empty() {
+        let led_by = settings.supernodes.join(", ");
+        text.push_str(&format!("  shares with   the swarm of {led_by}\n"));
+    }
     if settings.role != Role::Supernode {
         text.push('\n');
         text.push_str(&clients(&client, &flags(&client, &admin)));

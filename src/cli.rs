@@ -3,14 +3,18 @@
 //! Values stay texts here. What they mean is decided once for flags, variables and the file, in
 //! `config::settings`.
 
+mod errands;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::key::Key;
 use crate::config::layer::{Entry, Layer, Place};
 use crate::config::registry::RegistryEntry;
 use crate::failure::Failure;
+
+pub(crate) use errands::{Client, PreheatArgs, PullArgs, SetupArgs, StatusArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,6 +50,10 @@ pub(crate) enum Command {
     /// Run a seed for other nodes
     #[command(after_help = RUN_EXAMPLES)]
     Supernode(SupernodeArgs),
+    /// Pull an image or a blob through the node: into its store, or a folder too
+    Pull(PullArgs),
+    /// Bring an image to the nodes of a swarm before anybody pulls it there
+    Preheat(PreheatArgs),
     /// Point a client on this machine to the node, or take that back
     Setup(SetupArgs),
     /// Say in one line whether pulls go through the node, and where the bytes came from
@@ -57,10 +65,12 @@ pub(crate) enum Command {
 pub(crate) struct UpArgs {
     #[command(flatten)]
     node: NodeArgs,
-    /// Open the supernode's ports on this address of the machine: 8001 for other clients, 8002
-    /// for its state [default: none opened, loopback only]
+    /// Lead a swarm: open the supernode's ports on this address of the machine, 8001 for bytes and
+    /// other clients, 8002 for nodes and its state [default: none opened, loopback only]
     #[arg(long, value_name = "ADDR")]
     swarm: Option<String>,
+    #[command(flatten)]
+    member: MemberArgs,
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }
@@ -70,6 +80,8 @@ pub(crate) struct UpArgs {
 pub(crate) struct ProxyArgs {
     #[command(flatten)]
     node: NodeArgs,
+    #[command(flatten)]
+    member: MemberArgs,
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }
@@ -98,6 +110,31 @@ struct NodeArgs {
     /// Where state and metrics are shown [default: 127.0.0.1:65002]
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<String>,
+}
+
+/// A node's place in a swarm.
+#[derive(Debug, Args)]
+struct MemberArgs {
+    /// Share bytes with the nodes that this supernode leads; may be repeated; the port is 8002
+    /// unless named [default: none, the node is alone]
+    #[arg(long, value_name = "HOST[:PORT][,...]")]
+    supernode: Vec<String>,
+    /// Where peers ask [default: port 65003 of the address from which the supernode is reached;
+    /// closed without one]
+    #[arg(long, value_name = "ADDR:PORT")]
+    peer_listen: Option<String>,
+    /// The name or address others reach this machine by [default: as the supernode sees it]
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+    /// The zone this machine stands in: bytes come from near before far
+    #[arg(long, value_name = "NAME")]
+    zone: Option<String>,
+    /// The rack within the zone
+    #[arg(long, value_name = "NAME")]
+    rack: Option<String>,
+    /// Most bytes per second given to peers [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    upload_limit: Option<String>,
 }
 
 /// What all three that run have.
@@ -159,89 +196,12 @@ pub(crate) struct RunArgs {
     pub(crate) json: bool,
 }
 
-/// A client that can be pointed to the node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
-pub(crate) enum Client {
-    /// containerd: hosts.toml files
-    Containerd,
-    /// dockerd: daemon.json
-    Docker,
-    /// podman, skopeo and buildah: registries.conf.d
-    Podman,
-}
-
-impl Client {
-    /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Containerd, Self::Docker, Self::Podman];
-
-    /// As on the command line.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Containerd => "containerd",
-            Self::Docker => "docker",
-            Self::Podman => "podman",
-        }
-    }
-}
-
-/// `darner setup`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Nothing is ever restarted: what you must restart or reload, and why, is printed.
-
-Examples:
-  darner setup containerd                          all registries, by the _default folder
-  darner setup containerd --registry quay.io       quay.io alone
-  darner setup docker --dry-run                    show what would be written
-  darner setup --undo                              put everything back, byte for byte")]
-pub(crate) struct SetupArgs {
-    /// The client; with --undo all if none is named
-    #[arg(value_enum, required_unless_present = "undo")]
-    pub(crate) client: Option<Client>,
-    /// A registry to set up; may be repeated; NAME=URL names the fallback behind the node
-    /// [default: all that the client allows]
-    #[arg(long, value_name = "NAME[=URL]")]
-    pub(crate) registry: Vec<String>,
-    /// Where the node's front door is, as the client will reach it
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:65001")]
-    pub(crate) address: String,
-    /// Where the node's admin port is
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:65002")]
-    pub(crate) admin: String,
-    /// The folder of the client's files, if it is not the usual one
-    #[arg(long, value_name = "DIR")]
-    pub(crate) config_path: Option<PathBuf>,
-    /// Show what would be written and why, and write nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Put back what was there before
-    #[arg(long, conflicts_with_all = ["registry", "dry_run"])]
-    pub(crate) undo: bool,
-    /// Where backups are kept [default: /var/lib/darner-setup for root, else
-    /// ~/.local/share/darner/setup]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// Treat this folder as the root of the file system
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
-}
-
-/// `darner status`.
-#[derive(Debug, Args)]
-pub(crate) struct StatusArgs {
-    /// Where the node's admin port is
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:65002")]
-    pub(crate) admin: String,
-    /// Print the node's whole state as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 impl UpArgs {
     /// The flags as settings.
     pub(crate) fn layer(&self) -> Result<Layer, Failure> {
         let mut layer = self.run.layer()?;
         self.node.add_to(&mut layer);
+        self.member.add_to(&mut layer);
         add(&mut layer, Key::Swarm, self.swarm.as_slice());
         Ok(layer)
     }
@@ -252,6 +212,7 @@ impl ProxyArgs {
     pub(crate) fn layer(&self) -> Result<Layer, Failure> {
         let mut layer = self.run.layer()?;
         self.node.add_to(&mut layer);
+        self.member.add_to(&mut layer);
         Ok(layer)
     }
 }
@@ -271,6 +232,21 @@ impl NodeArgs {
     fn add_to(&self, layer: &mut Layer) {
         add(layer, Key::Listen, &self.listen);
         add(layer, Key::Admin, self.admin.as_slice());
+    }
+}
+
+impl MemberArgs {
+    fn add_to(&self, layer: &mut Layer) {
+        add(layer, Key::Supernode, &self.supernode);
+        for (key, value) in [
+            (Key::PeerListen, &self.peer_listen),
+            (Key::Advertise, &self.advertise),
+            (Key::Zone, &self.zone),
+            (Key::Rack, &self.rack),
+            (Key::UploadLimit, &self.upload_limit),
+        ] {
+            add(layer, key, value.as_slice());
+        }
     }
 }
 

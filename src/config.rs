@@ -12,6 +12,7 @@ pub(crate) mod print;
 pub(crate) mod quantity;
 pub(crate) mod registry;
 pub(crate) mod settings;
+pub(crate) mod swarm;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -57,10 +58,19 @@ pub(crate) fn load(
     if settings.data_dir.as_os_str().is_empty() {
         settings.data_dir = data_dir()?;
     }
-    if settings.swarm.is_some_and(|address| address.is_loopback()) {
-        warnings.push("--swarm on a loopback address is reachable from this machine only".into());
-    }
+    warnings.extend(swarm::check(&settings)?);
     Ok(Loaded { settings, warnings })
+}
+
+/// The supernodes that a command asks: those of the flags, else of the node's variable or file, else
+/// the one on this machine.
+pub(crate) fn supernodes(flags: &Layer) -> Result<Vec<String>, Failure> {
+    let loaded = load(Role::Proxy, flags.clone(), None, std::env::vars_os())?;
+    let mut supernodes = loaded.settings.supernodes;
+    if supernodes.is_empty() {
+        supernodes.push(format!("127.0.0.1:{}", supernode::CONTROL_PORT));
+    }
+    Ok(supernodes)
 }
 
 /// The default data folder of the user that runs this process.

@@ -11,6 +11,8 @@ mod ask;
 mod cli;
 mod config;
 mod failure;
+mod preheat;
+mod pull;
 mod run;
 mod setup;
 mod speak;
@@ -45,6 +47,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Up(args) => start(Role::Up, args.layer()?, &args.run),
         Command::Proxy(args) => start(Role::Proxy, args.layer()?, &args.run),
         Command::Supernode(args) => start(Role::Supernode, args.layer()?, &args.run),
+        Command::Preheat(args) => block_on(preheat::run(&args)),
+        Command::Pull(args) => pull::run(&args),
         Command::Setup(args) => block_on(setup::run(&args)),
         Command::Status(args) => block_on(status::run(&args)),
     }

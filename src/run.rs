@@ -60,6 +60,13 @@ pub(crate) fn node_config(settings: &Settings) -> proxy::Config {
         },
         drain: settings.drain,
         challenge_ping: settings.challenge_ping,
+        supernodes: settings.supernodes.clone(),
+        peer_listen: settings.peer_listen,
+        advertise: settings.advertise.clone(),
+        zone: settings.zone.clone(),
+        rack: settings.rack.clone(),
+        upload_limit: settings.upload_limit,
+        seed: settings.leads(),
         ..proxy::Config::default()
     }
 }
@@ -82,19 +89,18 @@ impl App {
     fn build(settings: &Settings) -> Result<Self, Failure> {
         let node = node_config(settings);
         let failed = |error| build_failure(settings, error);
-        match settings.role {
-            Role::Proxy => proxy::App::build(node).map(Self::Node).map_err(failed),
-            Role::Up | Role::Supernode => {
-                let config = supernode::Config {
-                    node,
-                    advertise: settings.advertise.clone(),
-                };
-                match supernode::App::build(config) {
-                    Ok(app) => Ok(Self::Supernode(app)),
-                    Err(supernode::BuildError::Node(error)) => Err(failed(error)),
-                    Err(error @ supernode::BuildError::Advertise(_)) => Err(broken(&error, 2)),
-                }
-            }
+        if !settings.leads() {
+            return proxy::App::build(node).map(Self::Node).map_err(failed);
+        }
+        let config = supernode::Config {
+            node,
+            advertise: settings.advertise.clone(),
+            ..supernode::Config::default()
+        };
+        match supernode::App::build(config) {
+            Ok(app) => Ok(Self::Supernode(app)),
+            Err(supernode::BuildError::Node(error)) => Err(failed(error)),
+            Err(error @ supernode::BuildError::Advertise(_)) => Err(broken(&error, 2)),
         }
     }
 
@@ -232,6 +238,7 @@ fn build_failure(settings: &Settings, error: proxy::BuildError) -> Failure {
             let flag = match settings.role {
                 Role::Supernode if address == settings.admin => "--control",
                 _ if address == settings.admin => "--admin",
+                _ if settings.peer_listen == Some(address) => "--peer-listen",
                 _ if settings.listen.contains(&address) => "--listen",
                 _ if swarm => "--swarm",
                 _ => "--listen",

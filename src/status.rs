@@ -3,7 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proxy::admin::Status;
-use proxy::metrics::Bytes;
+use proxy::attending::{Reach, SwarmStatus};
+use proxy::metrics::{Bytes, Snapshot};
 
 use crate::ask;
 use crate::cli::StatusArgs;
@@ -34,6 +35,11 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<(), Failure> {
     } else {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         say(line(&status, now.unwrap_or_default().as_secs()));
+        // A supernode says something else there, for its own page.
+        let swarm = status.swarm.clone().map(serde_json::from_value);
+        if let Some(Ok(swarm)) = swarm {
+            say(swarm_lines(&swarm, &status.counts));
+        }
     }
     Ok(())
 }
@@ -64,6 +70,54 @@ fn line(status: &Status, now_seconds: u64) -> String {
     )
 }
 
+/// The second line, and one for each thing that is wrong.
+fn swarm_lines(swarm: &SwarmStatus, counts: &Snapshot) -> String {
+    let all = swarm.supernodes.len();
+    let live = swarm.supernodes.iter().filter(|one| one.live).count();
+    let known = swarm.supernodes.iter().map(|one| one.nodes).max();
+    let mut text = format!(
+        "in a swarm: {live} of {all} supernodes lead, {} other nodes known, got {} from peers and \
+         {} from supernodes, gave {} at {}",
+        known.unwrap_or(0),
+        short_size(counts.fetched_bytes.peer),
+        short_size(counts.fetched_bytes.supernode),
+        short_size(counts.given_bytes),
+        swarm.peer_listen,
+    );
+    for supernode in &swarm.supernodes {
+        let address = &supernode.address;
+        if !supernode.live {
+            let why = match supernode.why.as_str() {
+                "" => "no answer yet",
+                why => why,
+            };
+            text.push_str(&format!("\nsupernode {address} does not lead: {why}"));
+        }
+        let ours = supernode.ours.iter();
+        for reach in ours.filter(|reach| !reach.reached) {
+            let told = format!("supernode {address} cannot reach this node at");
+            text.push_str(&unreached(&told, reach, "this node"));
+        }
+        let theirs = supernode.theirs.iter();
+        for reach in theirs.filter(|reach| !reach.reached) {
+            let told = format!("this node cannot reach supernode {address} for bytes at");
+            text.push_str(&unreached(&told, reach, "it"));
+        }
+    }
+    text
+}
+
+fn unreached(told: &str, reach: &Reach, whom: &str) -> String {
+    let instead = match &reach.instead {
+        Some(instead) => format!("{instead} is used instead"),
+        None => "nothing else answers".to_owned(),
+    };
+    format!(
+        "\n{told} {} ({}): {instead}; hint: start {whom} with --advertise and a name that others reach",
+        reach.address, reach.error
+    )
+}
+
 fn by_source(bytes: &Bytes) -> String {
     let total = bytes.store + bytes.peer + bytes.supernode + bytes.upstream;
     format!(
@@ -77,7 +131,7 @@ fn by_source(bytes: &Bytes) -> String {
 }
 
 /// A size for the eye: `1.2 GiB`.
-fn short_size(bytes: u64) -> String {
+pub(crate) fn short_size(bytes: u64) -> String {
     let mut unit = "B";
     // Precision beyond three digits is not shown.
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
@@ -107,7 +161,8 @@ fn short_time(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use proxy::admin::About;
-    use proxy::metrics::{LastPull, Requests, Snapshot};
+    use proxy::attending::SupernodeView;
+    use proxy::metrics::{LastPull, Requests};
 
     use super::*;
 
@@ -121,6 +176,7 @@ mod tests {
             ready: true,
             uptime_seconds: 1,
             counts,
+            swarm: None,
         }
     }
 
@@ -156,6 +212,52 @@ mod tests {
             "pulls go through the node: 42 requests (1 failed), sent 1.3 GiB (store 1.0 GiB, \
              peer 0 B, supernode 0 B, upstream 300 MiB), hits 76 %, last pull \
              docker.io/library/alpine:3 5 min ago"
+        );
+    }
+
+    #[test]
+    fn a_swarm_has_its_own_line_and_names_what_is_wrong() {
+        let supernode = |address: &str, live| SupernodeView {
+            address: address.into(),
+            name: String::new(),
+            live,
+            why: String::new(),
+            nodes: 7,
+            ours: None,
+            theirs: None,
+        };
+        let mut swarm = SwarmStatus {
+            peer_listen: "10.0.0.7:65003".parse().unwrap(),
+            supernodes: vec![supernode("a:8002", true)],
+        };
+        let counts = Snapshot {
+            given_bytes: 3 << 20,
+            ..Snapshot::default()
+        };
+        assert_eq!(
+            swarm_lines(&swarm, &counts),
+            "in a swarm: 1 of 1 supernodes lead, 7 other nodes known, got 0 B from peers and 0 B \
+             from supernodes, gave 3.0 MiB at 10.0.0.7:65003"
+        );
+        let mut away = supernode("b:8002", false);
+        away.why = "it is silent".into();
+        swarm.supernodes.push(away);
+        swarm.supernodes[0].ours = Some(Reach {
+            address: "n7.lan:65003".into(),
+            reached: false,
+            instead: Some("10.0.0.7:65003".into()),
+            error: "no such name".into(),
+        });
+        let lines = swarm_lines(&swarm, &counts);
+        let lines: Vec<&str> = lines.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "supernode a:8002 cannot reach this node at n7.lan:65003 (no such name): \
+                 10.0.0.7:65003 is used instead; hint: start this node with --advertise and a name \
+                 that others reach",
+                "supernode b:8002 does not lead: it is silent",
+            ]
         );
     }
 

@@ -7,13 +7,17 @@ pub mod challenge;
 pub mod client;
 pub mod digest;
 pub mod error;
+pub mod image;
 pub mod manifest;
 pub mod media_type;
+pub mod platform;
 pub mod range;
 pub mod reference;
 pub mod route;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::{ErrorCode, OciError};
+pub use image::ImageName;
+pub use platform::Platform;
 pub use reference::{Reference, Registry, Repository, Tag};
 pub use route::{Access, Route, Target};

@@ -1,7 +1,8 @@
-//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`.
+//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`, `/flights`.
 //!
 //! Invariant: read-only, and nothing secret on any page. Deliberately not here: what is counted.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,9 +11,11 @@ use ::http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use ::http::{HeaderValue, Method, Response, StatusCode};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use swarm::Engine;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::flights;
 use crate::http::{Limits, ResponseBody, Traffic, serve};
 use crate::metrics::{Metrics, Snapshot};
 
@@ -47,23 +50,65 @@ pub struct Status {
     /// The counts.
     #[serde(flatten)]
     pub counts: Snapshot,
+    /// What a supernode or an attending node says of its swarm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swarm: Option<serde_json::Value>,
 }
 
-/// Serves the admin port until `shutdown`.
-pub async fn run(
-    listener: TcpListener,
+/// The pages, whatever port they are on. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pages {
     about: About,
     metrics: Arc<Metrics>,
-    shutdown: CancellationToken,
-) {
-    let started = Instant::now();
-    let limits = Limits {
-        max_connections: MAX_CONNECTIONS,
-        ..Limits::default()
-    };
-    let service = move |request: ::http::Request<hyper::body::Incoming>, _| {
+    started: Instant,
+    swarm: Option<Swarm>,
+    flights: Option<Engine>,
+}
+
+/// What `/status` says of the swarm, asked for at each request.
+#[derive(Clone)]
+struct Swarm(Arc<dyn Fn() -> serde_json::Value + Send + Sync>);
+
+impl fmt::Debug for Swarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Swarm")
+    }
+}
+
+impl Pages {
+    /// The pages of a node that starts now.
+    pub fn new(about: About, metrics: Arc<Metrics>) -> Self {
+        Self {
+            about,
+            metrics,
+            started: Instant::now(),
+            swarm: None,
+            flights: None,
+        }
+    }
+
+    /// The same with what `/status` says under `swarm`. `tell` must not wait.
+    #[must_use]
+    pub fn with_swarm(
+        mut self,
+        tell: impl Fn() -> serde_json::Value + Send + Sync + 'static,
+    ) -> Self {
+        self.swarm = Some(Swarm(Arc::new(tell)));
+        self
+    }
+
+    /// The same with `/flights` of this engine.
+    #[must_use]
+    pub(crate) fn with_flights(mut self, engine: Engine) -> Self {
+        self.flights = Some(engine);
+        self
+    }
+
+    /// Answers one request; reads no body.
+    pub fn answer<B>(&self, request: &::http::Request<B>) -> Response<ResponseBody> {
         let page = Page::of(request.uri().path());
         let allowed = matches!(*request.method(), Method::GET | Method::HEAD);
+        let metrics = &self.metrics;
         let mut response = match page {
             Some(_) if !allowed => {
                 let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "read-only\n");
@@ -75,11 +120,15 @@ pub async fn run(
             Some(Page::Live) => answer(StatusCode::OK, TEXT, "ok\n"),
             Some(Page::Ready) if metrics.ready() => answer(StatusCode::OK, TEXT, "ok\n"),
             Some(Page::Ready) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n"),
-            Some(Page::Status) => status(&about, &metrics, started),
+            Some(Page::Status) => self.status(),
+            Some(Page::Flights) => {
+                let shown = self.flights.as_ref().map(flights::shown);
+                json(&shown.unwrap_or_default())
+            }
             None => answer(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "not found; hint: /metrics, /livez, /readyz and /status are here, \
+                "not found; hint: /metrics, /livez, /readyz, /status and /flights are here, \
                  the registry is on the other port\n",
             ),
         };
@@ -88,16 +137,42 @@ pub async fn run(
             response.headers_mut().insert(CONTENT_LENGTH, length);
             *response.body_mut() = ResponseBody::Empty;
         }
-        std::future::ready(response)
+        response
+    }
+
+    fn status(&self) -> Response<ResponseBody> {
+        let status = Status {
+            about: self.about.clone(),
+            ready: self.metrics.ready(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            counts: self.metrics.snapshot(),
+            swarm: self.swarm.as_ref().map(|swarm| (swarm.0)()),
+        };
+        json(&status)
+    }
+}
+
+fn json(page: &impl Serialize) -> Response<ResponseBody> {
+    match serde_json::to_vec(page) {
+        Ok(json) => answer(StatusCode::OK, JSON, json),
+        Err(error) => {
+            tracing::error!(%error, "a page cannot be written as json");
+            answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "no page\n")
+        }
+    }
+}
+
+/// Serves the admin port until `shutdown`.
+pub async fn run(listener: TcpListener, pages: Pages, shutdown: CancellationToken) {
+    let limits = Limits {
+        max_connections: MAX_CONNECTIONS,
+        ..Limits::default()
     };
-    serve(
-        listener,
-        service,
-        limits,
-        Arc::<Traffic>::default(),
-        shutdown,
-    )
-    .await;
+    let service = move |request: ::http::Request<hyper::body::Incoming>, _| {
+        std::future::ready(pages.answer(&request))
+    };
+    let traffic = Arc::<Traffic>::default();
+    serve(listener, service, limits, traffic, shutdown).await;
 }
 
 #[derive(Clone, Copy)]
@@ -106,6 +181,7 @@ enum Page {
     Live,
     Ready,
     Status,
+    Flights,
 }
 
 impl Page {
@@ -115,23 +191,8 @@ impl Page {
             "/livez" => Some(Self::Live),
             "/readyz" => Some(Self::Ready),
             "/status" => Some(Self::Status),
+            "/flights" => Some(Self::Flights),
             _ => None,
-        }
-    }
-}
-
-fn status(about: &About, metrics: &Metrics, started: Instant) -> Response<ResponseBody> {
-    let status = Status {
-        about: about.clone(),
-        ready: metrics.ready(),
-        uptime_seconds: started.elapsed().as_secs(),
-        counts: metrics.snapshot(),
-    };
-    match serde_json::to_vec(&status) {
-        Ok(json) => answer(StatusCode::OK, JSON, json),
-        Err(error) => {
-            tracing::error!(%error, "status cannot be written as json");
-            answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "no status\n")
         }
     }
 }

@@ -11,19 +11,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use swarm::store::{DiskStore, OpenError, Options};
-use swarm::{BlobStore, Engine, EngineOptions};
+use swarm::{Attendance, BlobStore, Engine, EngineOptions};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, About};
+use crate::admin::{self, About, Pages};
+use crate::attending::{self, Attending};
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::{Config, ConfigError};
 use crate::front::{Front, Parts, unix_now};
 use crate::handler;
 use crate::http;
+use crate::manifests::Owners;
 use crate::metrics::Metrics;
+use crate::peers::{self, Giver, Peers};
+use crate::seed::Seed;
 use crate::upstream::{UpstreamConfigError, Upstreams};
 
 const CATALOG_FILE: &str = "catalog.redb";
@@ -73,11 +79,11 @@ pub enum BuildError {
 fn listen_hint(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::AddrInUse => {
-            "another process has this port (is darner running already?); stop it or give another with --listen or --admin"
+            "another process has this port (is darner running already?); stop it or give another with --listen, --admin or --peer-listen"
         }
         io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
         io::ErrorKind::PermissionDenied => "ports below 1024 need root; give a higher one",
-        _ => "give another address with --listen or --admin",
+        _ => "give another address with --listen, --admin or --peer-listen",
     }
 }
 
@@ -109,15 +115,26 @@ pub struct Addrs {
     pub admin: SocketAddr,
     /// The control port, where there is one.
     pub control: Option<SocketAddr>,
+    /// Where other nodes get pieces, if this node is in a swarm.
+    pub peer: Option<SocketAddr>,
 }
+
+/// A task that a node runs beside its own, until the token is cancelled; the node ends with it.
+pub type Beside = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
 
 /// A node that is ready to run.
 pub struct App {
     config: Config,
     front: Arc<Front>,
     listeners: Vec<TcpListener>,
-    admin: TcpListener,
+    admin: Option<TcpListener>,
     control: Option<TcpListener>,
+    peer: Option<TcpListener>,
+    beside: Vec<Beside>,
+    at_control: Option<Beside>,
+    giver: Arc<Giver>,
+    peers: Peers,
+    attending: Option<Attending>,
     addrs: Addrs,
 }
 
@@ -145,7 +162,13 @@ impl App {
             .collect::<Result<_, _>>()?;
         let admin = bind(config.admin)?;
         let control = config.control.map(bind).transpose()?;
-        let addrs = addrs(&listeners, &admin, control.as_ref())?;
+        let peer = peers::listen_at(&config).map(bind).transpose()?;
+        let addrs = Addrs {
+            listen: listeners.iter().map(bound).collect::<Result<_, _>>()?,
+            admin: bound(&admin)?,
+            control: control.as_ref().map(bound).transpose()?,
+            peer: peer.as_ref().map(bound).transpose()?,
+        };
         let store = open_store(&config)?;
         let path = config.data_dir.join(CATALOG_FILE);
         let catalog = Catalog::open(&path).map_err(|error| match error {
@@ -160,9 +183,16 @@ impl App {
             head: config.limits.head,
             ..EngineOptions::default()
         };
-        let engine = Engine::new(store.clone(), options);
-        let (counted, counting) = (store.clone(), engine.clone());
-        let metrics = Metrics::new(Box::new(move || (counted.usage(), counting.stats())));
+        let peers = Peers::new(upstreams.ratelimit());
+        let attending = addrs.peer.map(|at| Attending::start(&config, at, &peers));
+        let attendance = attending.as_ref().map(Attending::attendance);
+        let engine = match attendance.clone() {
+            Some(tracker) => Engine::in_swarm(store.clone(), options, tracker),
+            None => Engine::new(store.clone(), options),
+        };
+        let metrics = metrics(store.clone(), engine.clone(), attendance.clone());
+        let (offering, limit) = (engine.clone(), config.upload_limit);
+        let giver = Arc::new(Giver::new(offering, metrics.clone(), limit));
         let front = Front::new(Parts {
             upstreams,
             engine,
@@ -172,13 +202,22 @@ impl App {
             trust: config.trust,
             limits: config.limits,
             challenge_ping: config.challenge_ping,
+            giver: config.seed.then(|| giver.clone()),
+            owners: attendance
+                .map(|them| Owners::new(Box::new(move |digest| them.seed_of(digest)))),
         });
         Ok(Self {
             config,
             front: Arc::new(front),
             listeners,
-            admin,
+            admin: Some(admin),
             control,
+            peer,
+            beside: Vec::new(),
+            at_control: None,
+            giver,
+            peers,
+            attending,
             addrs,
         })
     }
@@ -186,6 +225,35 @@ impl App {
     /// Where it listens.
     pub fn addrs(&self) -> &Addrs {
         &self.addrs
+    }
+
+    /// Runs a task from the start until the shutdown begins.
+    pub fn run_beside(&mut self, task: Beside) {
+        self.beside.push(task);
+    }
+
+    /// Gives away the control port, or the admin port if that is the only one. `serve` has it and
+    /// shows [`App::pages`] there, until the last response of the front door has gone.
+    pub fn give_control(&mut self, serve: impl FnOnce(TcpListener) -> Beside) {
+        if let Some(listener) = self.control.take().or_else(|| self.admin.take()) {
+            self.at_control = Some(serve(listener));
+        }
+    }
+
+    /// How a supernode reads what it shares.
+    pub fn seed(&self) -> Seed {
+        Seed::new(self.front.clone())
+    }
+
+    /// The admin port's pages, for a port of another's.
+    pub fn pages(&self) -> Pages {
+        let pages = Pages::new(self.about(), self.front.metrics.clone())
+            .with_flights(self.front.engine.clone());
+        let Some(attending) = &self.attending else {
+            return pages;
+        };
+        let tell = attending.teller();
+        pages.with_swarm(move || serde_json::to_value(tell()).unwrap_or_default())
     }
 
     /// Serves until `shutdown`, then lets responses end for at most the configured drain.
@@ -197,10 +265,12 @@ impl App {
         // The admin port stays until the last response has gone, to be asked about the drain.
         let drained = CancellationToken::new();
         let mut admin = JoinSet::new();
-        let about = self.about();
-        for listener in [Some(self.admin), self.control].into_iter().flatten() {
-            let (about, drained) = (about.clone(), drained.clone());
-            admin.spawn(admin::run(listener, about, metrics.clone(), drained));
+        let pages = self.pages();
+        for listener in [self.admin, self.control].into_iter().flatten() {
+            admin.spawn(admin::run(listener, pages.clone(), drained.clone()));
+        }
+        if let Some(serve) = self.at_control {
+            admin.spawn(serve(drained.clone()));
         }
         let limits = http::Limits {
             max_connections: self.config.limits.connections,
@@ -208,6 +278,9 @@ impl App {
             ..http::Limits::default()
         };
         let mut serving = JoinSet::new();
+        for task in self.beside {
+            serving.spawn(task(shutdown.clone()));
+        }
         for listener in self.listeners {
             let front = self.front.clone();
             let service = move |request, client| handler::answer(front.clone(), request, client);
@@ -220,12 +293,37 @@ impl App {
                 shutdown.clone(),
             ));
         }
+        if let Some(listener) = self.peer {
+            let giver = self.giver;
+            let service = move |request, _| giver.clone().answer(request);
+            let traffic = Arc::<http::Traffic>::default();
+            let shutdown = shutdown.clone();
+            serving.spawn(http::serve(listener, service, limits, traffic, shutdown));
+        }
+        serving.spawn(self.peers.tidy(shutdown.clone()));
+        // Left only when the last transfer has ended: it may need the others until then.
+        let stayed = self.attending.map(|mut attending| {
+            let (stays, stayed) = oneshot::channel();
+            let (front, shutdown) = (self.front.clone(), shutdown.clone());
+            serving.spawn(async move {
+                attending.run(front, shutdown).await;
+                // The other end is gone only if the node was dropped.
+                let _ = stays.send(attending);
+            });
+            stayed
+        });
         serving.spawn(keep_catalog(self.front.catalog.clone(), shutdown.clone()));
         serving.spawn(tell_ready(metrics, shutdown.clone()));
         let served = ended(&mut serving, &shutdown).await;
         drained.cancel();
         let administered = ended(&mut admin, &shutdown).await;
-        served.and(administered).and(close(self.front).await)
+        let closed = close(self.front).await;
+        if let Some(stayed) = stayed
+            && let Ok(attending) = stayed.await
+        {
+            attending.end().await;
+        }
+        served.and(administered).and(closed)
     }
 
     fn about(&self) -> About {
@@ -235,6 +333,20 @@ impl App {
             listen: self.addrs.listen.clone(),
             registries: registries.map(ToString::to_string).collect(),
         }
+    }
+}
+
+fn metrics(
+    store: Arc<dyn BlobStore>,
+    engine: Engine,
+    attendance: Option<Arc<Attendance>>,
+) -> Arc<Metrics> {
+    let probe = Box::new(move || (store.usage(), engine.stats()));
+    match attendance {
+        Some(attendance) => {
+            Metrics::in_swarm(probe, Box::new(move || attending::counts(&attendance)))
+        }
+        None => Metrics::new(probe),
     }
 }
 
@@ -276,21 +388,10 @@ fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {
     http::bind(address).map_err(|cause| BuildError::Listen { address, cause })
 }
 
-fn addrs(
-    listeners: &[TcpListener],
-    admin: &TcpListener,
-    control: Option<&TcpListener>,
-) -> Result<Addrs, BuildError> {
-    let of = |listener: &TcpListener| {
-        listener.local_addr().map_err(|cause| BuildError::Listen {
-            address: SocketAddr::from(([0, 0, 0, 0], 0)),
-            cause,
-        })
-    };
-    Ok(Addrs {
-        listen: listeners.iter().map(of).collect::<Result<_, _>>()?,
-        admin: of(admin)?,
-        control: control.map(of).transpose()?,
+fn bound(listener: &TcpListener) -> Result<SocketAddr, BuildError> {
+    listener.local_addr().map_err(|cause| BuildError::Listen {
+        address: SocketAddr::from(([0, 0, 0, 0], 0)),
+        cause,
     })
 }
 

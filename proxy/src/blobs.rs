@@ -7,6 +7,8 @@
 
 mod body;
 
+use std::sync::Arc;
+
 use http::{HeaderMap, StatusCode, header};
 use oci::Digest;
 use oci::range::{ContentRange, RangeHeader, Spec};
@@ -17,7 +19,7 @@ use crate::catalog::{MemberFact, Note};
 use crate::front::{Front, Question, Reader, said, unix_now};
 use crate::grants::{Decision, Said};
 use crate::refusal::{Kind, Refusal, upstream_cause};
-use crate::upstream::{Answer, Identity, UpstreamError, What};
+use crate::upstream::{Answer, Credential, Identity, UpstreamError, What};
 
 /// An offset that lies beyond any blob and that registries can read: the greatest of a signed number.
 const FAR: u64 = i64::MAX as u64;
@@ -86,6 +88,67 @@ fn first_of(ranges: &RangeHeader) -> FetchRange {
     }
 }
 
+/// Reads a whole blob that upstream gives to anybody, with nobody's rights.
+///
+/// The outer error is upstream's no, or that it cannot be asked.
+pub(crate) async fn read_public(
+    front: &Front,
+    reader: &Reader,
+    digest: &Digest,
+) -> Result<BlobReader, NotPublic> {
+    let read = Read {
+        front,
+        reader,
+        digest,
+        first: FetchRange::All,
+    };
+    if let Some(held) = front.engine.held(digest) {
+        read.confirm_public().await?;
+        return Ok(held);
+    }
+    if read.may(Said::Nothing) {
+        return read.read().await.map_err(|error| read.no(&error).into());
+    }
+    match read.confirm_by_read().await {
+        Ok((Some(blob), _)) => Ok(blob),
+        Ok((None, _)) => Err(NotPublic::Unknown),
+        Err(no) => Err(no.into()),
+    }
+}
+
+/// Whether upstream gives the blob to anybody, without reading it.
+pub(crate) async fn confirm_public(
+    front: &Front,
+    reader: &Reader,
+    digest: &Digest,
+) -> Result<(), NotPublic> {
+    let read = Read {
+        front,
+        reader,
+        digest,
+        first: FetchRange::All,
+    };
+    read.confirm_public().await
+}
+
+/// Why a blob is not shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotPublic {
+    /// Upstream does not give it to anybody.
+    Denied,
+    /// It cannot be asked now, or something failed here.
+    Unknown,
+}
+
+impl From<No> for NotPublic {
+    fn from(no: No) -> Self {
+        match no.said {
+            Said::No => Self::Denied,
+            Said::Yes | Said::Away | Said::Nothing => Self::Unknown,
+        }
+    }
+}
+
 /// One reader's way to one blob.
 struct Read<'a> {
     front: &'a Front,
@@ -131,7 +194,10 @@ impl Read<'_> {
         let catalog = &self.front.catalog;
         let belongs = catalog.member(place, self.digest).is_some()
             || catalog.manifest(place, self.digest).is_some();
-        self.front.decide(self.reader, belongs, upstream) == Decision::Serve
+        match self.reader.credential {
+            Credential::Nobody => belongs && self.front.is_public(place, upstream),
+            _ => self.front.decide(self.reader, belongs, upstream) == Decision::Serve,
+        }
     }
 
     /// Starts or joins the flight.
@@ -141,6 +207,7 @@ impl Read<'_> {
             digest: *self.digest,
             scope: FlightScope::new(place.registry.as_str()),
             first: self.first.clone(),
+            repository: Some(Arc::from(place.repository.to_string())),
             source: self
                 .reader
                 .upstream
@@ -172,8 +239,18 @@ impl Read<'_> {
         };
         match blob.how() {
             How::Started => {
-                // Whose rights the source has used is not known: it counts for this reader alone.
-                self.front.was_served(self.reader, Identity::Client);
+                // Unless it could use nobody's, whose rights the source has used is not known: it
+                // counts for this reader alone.
+                let identity = match self.reader.credential {
+                    Credential::Nobody => Identity::Anonymous,
+                    _ => Identity::Client,
+                };
+                self.front.was_served(self.reader, identity);
+                self.belongs();
+            }
+            How::Shared => {
+                // The leader of the swarm has asked upstream with nobody's rights.
+                self.front.was_served(self.reader, Identity::Anonymous);
                 self.belongs();
             }
             How::Joined | How::Held if self.may_while_away() => {}
@@ -200,6 +277,17 @@ impl Read<'_> {
         match self.front.confirming.run(asked, ask).await {
             Err(no) if here && no.may_serve(self) => Ok(None),
             answer => answer.map_err(|no| no.refusal),
+        }
+    }
+
+    /// Upstream's yes to everybody, or its word of a short while ago.
+    async fn confirm_public(&self) -> Result<(), NotPublic> {
+        if self.may(Said::Nothing) || self.may_while_away() {
+            return Ok(());
+        }
+        match self.ask().await {
+            Err(no) if !no.may_serve(self) => Err(no.into()),
+            _ => Ok(()),
         }
     }
 
@@ -262,7 +350,7 @@ impl Read<'_> {
             }
             None => No {
                 refusal: Refusal::blob(error),
-                away: false,
+                said: Said::Nothing,
             },
         }
     }
@@ -276,10 +364,7 @@ impl Read<'_> {
             let asked = self.reader.asked_blob(self.digest);
             self.front.remember_refusal(asked, &refusal);
         }
-        No {
-            refusal,
-            away: said == Said::Away,
-        }
+        No { refusal, said }
     }
 }
 
@@ -287,14 +372,14 @@ impl Read<'_> {
 #[derive(Clone)]
 pub(crate) struct No {
     refusal: Refusal,
-    /// It said nothing about rights.
-    away: bool,
+    /// What upstream says about rights; nothing: it was not upstream that failed.
+    said: Said,
 }
 
 impl No {
     /// Whether bytes that are here may be given all the same.
     fn may_serve(&self, read: &Read<'_>) -> bool {
-        self.away && read.may(Said::Away)
+        self.said == Said::Away && read.may(Said::Away)
     }
 }
 

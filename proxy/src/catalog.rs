@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use oci::{Digest, Tag};
-use redb::Database;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _};
 use serde::{Deserialize, Serialize};
 
 use crate::accept::AcceptClass;
@@ -203,6 +203,42 @@ impl Catalog {
     /// When the place was last served anonymously.
     pub fn public(&self, place: &Place) -> Option<PublicFact> {
         self.public.get(&self.database, &place.to_string())
+    }
+
+    /// Manifests and blobs on disk of places that were public at `since` or later, at most `max`.
+    /// Blocking.
+    pub fn of_public(&self, since: UnixSeconds, max: usize) -> Vec<Digest> {
+        let mut found = Vec::new();
+        let read = |found: &mut Vec<Digest>| -> Result<(), redb::Error> {
+            let transaction = self.database.begin_read()?;
+            for row in transaction.open_table(self.public.table)?.iter()? {
+                let (place, fact) = row?;
+                let fact = serde_json::from_slice::<PublicFact>(fact.value());
+                if !fact.is_ok_and(|fact| fact.seen >= since) {
+                    continue;
+                }
+                // All keys that begin with the place and a line feed, see `key`.
+                let (first, after) = (
+                    format!("{}\n", place.value()),
+                    format!("{}\x0b", place.value()),
+                );
+                for table in [self.manifests.table, self.members.table] {
+                    let table = transaction.open_table(table)?;
+                    for row in table.range(first.as_str()..after.as_str())? {
+                        let (key, _) = row?;
+                        found.extend(key.value()[first.len()..].parse::<Digest>());
+                        if found.len() >= max {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = read(&mut found) {
+            tracing::warn!(%error, "what is public cannot be read from the catalog");
+        }
+        found
     }
 
     /// Notes facts: known at once, on disk with the next flush.

@@ -29,6 +29,24 @@ pub struct Config {
     pub min_free: MinFree,
     /// Bytes per second that the node downloads at most; `None` is no limit.
     pub ratelimit: Option<u64>,
+    /// Control ports of the supernodes, `HOST:PORT`, that lead what this node shares with others;
+    /// none: it shares nothing, and its peer port is closed.
+    pub supernodes: Vec<String>,
+    /// The name or address at which other nodes reach the peer port; `None`: the one that the
+    /// supernode sees this node at.
+    pub advertise: Option<String>,
+    /// Where other nodes get pieces; `None`: port 65003 of the advertised address if that is this
+    /// machine's, else of the one from which the first supernode is reached.
+    pub peer_listen: Option<SocketAddr>,
+    /// Where the node stands, for near before far; empty if nobody said.
+    pub zone: String,
+    /// Where in its zone; empty if nobody said.
+    pub rack: String,
+    /// Bytes per second that other nodes are given at most; `None` is no limit.
+    pub upload_limit: Option<u64>,
+    /// Whether this is a supernode's node: it gives pieces at its front door too, and says which
+    /// manifests are public.
+    pub seed: bool,
     /// How long things are believed.
     pub trust: Trust,
     /// How long a drain may take after the shutdown signal.
@@ -82,6 +100,13 @@ impl Default for Config {
             cache_size: 20 << 30,
             min_free: MinFree::Percent(15),
             ratelimit: None,
+            supernodes: Vec::new(),
+            advertise: None,
+            peer_listen: None,
+            zone: String::new(),
+            rack: String::new(),
+            upload_limit: None,
+            seed: false,
             trust: Trust::default(),
             drain: Duration::from_secs(30),
             limits: Limits::default(),
@@ -161,6 +186,16 @@ impl Config {
             let hint = "leave it out for no limit, or give such as 400M";
             return wrong("ratelimit", "a limit of 0 downloads nothing".into(), hint);
         }
+        if self.upload_limit == Some(0) {
+            let hint = "leave it out for no limit, or give such as 400M";
+            let what = "a limit of 0 gives other nodes nothing".into();
+            return wrong("upload-limit", what, hint);
+        }
+        if self.peer_listen.is_some() && self.supernodes.is_empty() {
+            let hint = "name a supernode with --supernode HOST:8002, or leave it out";
+            let what = "without a supernode nobody asks there".into();
+            return wrong("peer-listen", what, hint);
+        }
         if self.trust.grant > GRANT_MAX {
             let what = format!("{} s is too long", self.trust.grant.as_secs());
             let hint = "a revoked right is served until its grant ends; give at most 1h";
@@ -193,6 +228,14 @@ mod tests {
         config = Config::default();
         config.min_free = MinFree::Percent(91);
         assert_eq!(config.check().unwrap_err().field, "min-free");
+        config = Config::default();
+        config.upload_limit = Some(0);
+        assert_eq!(config.check().unwrap_err().field, "upload-limit");
+        config = Config::default();
+        config.peer_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        assert_eq!(config.check().unwrap_err().field, "peer-listen");
+        config.supernodes.push("seed.lan:8002".into());
+        assert_eq!(config.check(), Ok(()));
         config = Config::default();
         config.trust.grant = Duration::from_secs(86_400);
         assert_eq!(config.check().unwrap_err().field, "grant-ttl");

@@ -19,8 +19,9 @@ use crate::catalog::{Catalog, Note, PublicFact, UnixSeconds};
 use crate::coalesce::Coalesce;
 use crate::config::{Limits, Trust};
 use crate::grants::{Decision, Facts, Grants, Said, decide};
-use crate::manifests::{Failure, Resolution};
+use crate::manifests::{Failure, Owners, Resolution};
 use crate::metrics::{Metrics, UpstreamKind};
+use crate::peers::Giver;
 use crate::ping::Ping;
 use crate::place::Place;
 use crate::refusal::{Kind, Refusal};
@@ -62,6 +63,10 @@ pub(crate) struct Front {
     refusals: Cache<Asked, (Refusal, Instant)>,
     away: Cache<Registry, Instant>,
     pub(crate) ping: Ping,
+    /// What gives to other nodes at this very door: a seed's.
+    pub(crate) giver: Option<Arc<Giver>>,
+    /// The supernodes as sources of manifests: in a swarm.
+    pub(crate) owners: Option<Owners>,
 }
 
 /// One question of one credential.
@@ -122,6 +127,9 @@ pub(crate) struct Parts {
     pub(crate) trust: Trust,
     pub(crate) limits: Limits,
     pub(crate) challenge_ping: bool,
+    pub(crate) giver: Option<Arc<Giver>>,
+    /// The supernodes as sources of manifests: in a swarm.
+    pub(crate) owners: Option<Owners>,
 }
 
 impl Front {
@@ -155,6 +163,8 @@ impl Front {
             refusals: Cache::new(REFUSALS_MAX),
             away: Cache::new(AWAY_MAX),
             ping: Ping::new(parts.challenge_ping),
+            giver: parts.giver,
+            owners: parts.owners,
         }
     }
 
@@ -204,11 +214,15 @@ impl Front {
         match identity {
             Identity::Client => self.grants.renew(place, reader.credential.key(), now),
             Identity::Account => self.grants.renew(place, CredentialKey::ANONYMOUS, now),
-            Identity::Anonymous => {
-                self.grants.renew(place, CredentialKey::ANONYMOUS, now);
-                self.note_public(place);
-            }
+            Identity::Anonymous => self.is_served_to_anybody(place),
         }
+    }
+
+    /// Anybody may read this place: upstream has just said so, to us or to a supernode.
+    pub(crate) fn is_served_to_anybody(&self, place: &Place) {
+        let now = Instant::now();
+        self.grants.renew(place, CredentialKey::ANONYMOUS, now);
+        self.note_public(place);
     }
 
     fn note_public(&self, place: &Place) {
@@ -270,6 +284,18 @@ impl Front {
     pub(crate) fn is_away(&self, registry: &Registry) -> bool {
         let until = self.away.get(registry);
         until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Whether upstream serves this place to anybody: it did so within a grant's life, or, while it
+    /// is away, within the public memory. No account of the operator counts.
+    pub(crate) fn is_public(&self, place: &Place, upstream: Said) -> bool {
+        let life = match upstream {
+            Said::Nothing => self.trust.grant,
+            Said::Away => self.trust.public_memory,
+            said => return said == Said::Yes,
+        };
+        let seen = self.catalog.public(place).map(|fact| fact.seen);
+        seen.is_some_and(|seen| Duration::from_secs(unix_now().saturating_sub(seen)) < life)
     }
 
     /// Decides about held bytes of this place.

@@ -17,6 +17,7 @@ use crate::http::{ConnInfo, ResponseBody};
 use crate::lists;
 use crate::manifests;
 use crate::metrics::RouteKind;
+use crate::peers::Giver;
 use crate::place::Place;
 use crate::refusal::Refusal;
 use crate::upstream::{Credential, What};
@@ -29,6 +30,12 @@ pub(crate) async fn answer<B>(
     request: Request<B>,
     client: ConnInfo,
 ) -> Response<ResponseBody> {
+    // A name that is a repository's everywhere else; a seed serves no clients' own pulls of it.
+    if let Some(giver) = &front.giver
+        && Giver::knows(request.uri().path())
+    {
+        return Box::pin(giver.clone().answer(request)).await;
+    }
     let (head, _body) = request.into_parts();
     let line = Line::of(&head.method, &head.uri, &head.headers, client);
     let asked = Asked {

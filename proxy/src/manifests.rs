@@ -5,12 +5,18 @@
 //! from memory, the store, or one GET. The hash of a body is the truth; what upstream says of it is
 //! checked against it. Bytes and Content-Type are never changed.
 //!
+//! In a swarm, the bytes of a public manifest come through the supernode that owns them (`owner`);
+//! what a tag means is asked of upstream all the same.
+//!
 //! A tag is answered stale, with a warning, only while upstream is away and only to a reader whose
 //! right is known. Requests never get a 304 or a part (`Range` is ignored, always).
 
+mod owner;
 mod read;
 mod resolve;
 
+pub(crate) use owner::Owners;
+pub(crate) use read::is_kept_by_registries;
 pub(crate) use resolve::Failure;
 
 use std::time::{Duration, Instant};
@@ -21,6 +27,8 @@ use oci::{Digest, Reference};
 
 use crate::access::{Answered, Body};
 use crate::front::{Front, Reader};
+use crate::grants::Said;
+use crate::metrics::Source;
 use crate::refusal::Refusal;
 
 /// What a reference means.
@@ -32,8 +40,8 @@ pub(crate) struct Resolution {
     pub(crate) size: u64,
     /// Set when upstream could not be asked: how long ago it last confirmed this.
     pub(crate) stale: Option<Duration>,
-    /// The bytes, when resolving brought them.
-    pub(crate) whole: Option<Bytes>,
+    /// The bytes, when resolving brought them, and from where.
+    pub(crate) whole: Option<(Bytes, Source)>,
     /// Believed until then.
     pub(crate) until: Instant,
 }
@@ -59,11 +67,47 @@ pub(crate) async fn serve(
             .pulled(place.registry.as_str(), place.repository.as_str(), &named);
         (Body::Full(bytes), Some(source))
     };
+    let mut headers = headers(&resolution);
+    if front.giver.is_some() && front.is_public(&reader.place, Said::Nothing) {
+        headers.insert(owner::PUBLIC, HeaderValue::from_static("1"));
+    }
     Ok(Answered {
         status: StatusCode::OK,
-        headers: headers(&resolution),
+        headers,
         body,
         source,
+    })
+}
+
+/// Brings a manifest here without a client; its length in bytes.
+pub(crate) async fn bring(
+    front: &Front,
+    reader: &Reader,
+    reference: &Reference,
+) -> Result<u64, Refusal> {
+    let document = open(front, reader, reference).await?;
+    Ok(document.bytes.len() as u64)
+}
+
+/// A manifest, without a client.
+pub(crate) struct Document {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: HeaderValue,
+    pub(crate) bytes: Bytes,
+}
+
+/// Finds what a reference means, and reads it.
+pub(crate) async fn open(
+    front: &Front,
+    reader: &Reader,
+    reference: &Reference,
+) -> Result<Document, Refusal> {
+    let resolution = resolve::resolve(front, reader, reference, false).await?;
+    let (bytes, _) = read::bytes(front, reader, &resolution).await?;
+    Ok(Document {
+        digest: resolution.digest,
+        media_type: resolution.media_type,
+        bytes,
     })
 }
 

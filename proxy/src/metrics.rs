@@ -6,6 +6,7 @@
 //!
 //! Deliberately not here: serving it (see [`crate::admin`]).
 
+mod giving;
 mod house;
 mod labels;
 mod snapshot;
@@ -24,6 +25,7 @@ use prometheus_client::registry::{Registry, Unit};
 use swarm::{EngineStats, Usage};
 
 use crate::http::Traffic;
+use giving::Giving;
 
 pub use labels::{RouteKind, Source, UpstreamKind};
 pub use snapshot::{Bytes, LastPull, Requests, Snapshot, StoreUse, Upstreams};
@@ -32,6 +34,9 @@ pub use snapshot::{Bytes, LastPull, Requests, Snapshot, StoreUse, Upstreams};
 const HEAD_BUCKETS: [f64; 12] = [
     0.000_1, 0.000_5, 0.002, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
 ];
+
+/// Reads how many supernodes lead now, and how many other nodes are known.
+pub type SwarmProbe = Box<dyn Fn() -> (u64, u64) + Send + Sync>;
 
 /// Reads the counts that others keep: the store's and the engine's.
 pub type Probe = Box<dyn Fn() -> (Usage, EngineStats) + Send + Sync>;
@@ -52,6 +57,7 @@ pub struct Metrics {
     hits: Vec<Counter>,
     misses: Vec<Counter>,
     upstream_requests: Family<ByRegistry, Counter>,
+    giving: Giving,
     last_pull: Mutex<Option<LastPull>>,
     last_pull_at: Gauge,
     ready: std::sync::atomic::AtomicBool,
@@ -60,10 +66,24 @@ pub struct Metrics {
 impl Metrics {
     /// Registers everything. `probe` is asked at each scrape and each snapshot.
     pub fn new(probe: Probe) -> Arc<Self> {
+        Self::build(probe, None)
+    }
+
+    /// The same of a node in a swarm.
+    pub fn in_swarm(probe: Probe, swarm: SwarmProbe) -> Arc<Self> {
+        Self::build(probe, Some(swarm))
+    }
+
+    fn build(probe: Probe, swarm: Option<SwarmProbe>) -> Arc<Self> {
         let mut registry = Registry::with_prefix("darner");
         let traffic = Arc::<Traffic>::default();
         let probe = Arc::new(probe);
-        house::register(&mut registry, Arc::clone(&probe), Arc::clone(&traffic));
+        house::register(
+            &mut registry,
+            Arc::clone(&probe),
+            swarm,
+            Arc::clone(&traffic),
+        );
 
         let requests = Family::default();
         registry.register(
@@ -93,6 +113,7 @@ impl Metrics {
             "Requests sent, by registry, kind and status (or why there was none)",
             upstream_requests.clone(),
         );
+        let giving = Giving::register(&mut registry);
         let last_pull_at = Gauge::default();
         registry.register_with_unit(
             "last_pull_timestamp",
@@ -120,6 +141,7 @@ impl Metrics {
             hits: by_route(&hits),
             misses: by_route(&misses),
             upstream_requests,
+            giving,
             last_pull: Mutex::default(),
             last_pull_at,
             ready: false.into(),
@@ -173,6 +195,16 @@ impl Metrics {
             ("status", status),
         ];
         self.upstream_requests.get_or_create(&labels).inc();
+    }
+
+    /// What [`crate::http::ResponseBody::counted`] takes: blob bytes given to other nodes.
+    pub fn given(&self) -> Counter {
+        self.giving.bytes.clone()
+    }
+
+    /// Another node's request was answered.
+    pub fn peer_request(&self, status: StatusCode) {
+        self.giving.answered(status);
     }
 
     /// A client got this manifest by GET.
@@ -248,6 +280,7 @@ impl Metrics {
                 upstream: sent(Source::Upstream),
             },
             fetched_bytes: snapshot::fetched(&engine),
+            given_bytes: self.giving.bytes.get(),
             hits,
             misses,
             hit_ratio: (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64),

@@ -65,6 +65,11 @@ impl Refusal {
         self.status
     }
 
+    /// What it says, for logs and for those who ask without HTTP.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The request itself is wrong.
     pub(crate) fn malformed(error: OciError) -> Self {
         Self::new(error.status, error.code, error.message)

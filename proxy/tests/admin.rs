@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use proxy::admin::{About, Status};
+use proxy::admin::{About, Pages, Status};
 use proxy::metrics::Metrics;
 use swarm::{EngineStats, Usage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,8 +24,9 @@ async fn admin() -> (SocketAddr, Arc<Metrics>, DropGuard) {
         listen: vec!["127.0.0.1:65001".parse().unwrap()],
         registries: vec!["docker.io".into()],
     };
+    let pages = Pages::new(about, metrics.clone());
     let shutdown = CancellationToken::new();
-    let run = proxy::admin::run(listener, about, Arc::clone(&metrics), shutdown.clone());
+    let run = proxy::admin::run(listener, pages, shutdown.clone());
     tokio::spawn(run);
     (address, metrics, shutdown.drop_guard())
 }

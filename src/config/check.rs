@@ -36,6 +36,9 @@ pub(crate) fn machine(settings: &Settings) -> Result<(), Failure> {
         Role::Up | Role::Proxy => "--admin",
     };
     free(settings.admin, admin)?;
+    if let Some(address) = settings.peer_listen {
+        free(address, "--peer-listen")?;
+    }
     for port in [supernode::LISTEN_PORT, supernode::CONTROL_PORT] {
         if let Some(address) = settings.swarm {
             free(SocketAddr::new(address, port), "--swarm")?;

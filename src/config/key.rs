@@ -34,7 +34,7 @@ pub(crate) enum Key {
     Admin,
     /// Where the supernode shows its state.
     Control,
-    /// The name others reach the supernode by.
+    /// The name others reach this machine by.
     Advertise,
     /// Where bytes and the catalog are kept.
     DataDir,
@@ -66,16 +66,31 @@ pub(crate) enum Key {
     Log,
     /// The address that others of the swarm reach.
     Swarm,
+    /// Who leads this node.
+    Supernode,
+    /// Where peers ask.
+    PeerListen,
+    /// The zone this machine stands in.
+    Zone,
+    /// The rack this machine stands in.
+    Rack,
+    /// Most bytes per second given to peers.
+    UploadLimit,
 }
 
 impl Key {
     /// All of them, in the order they are printed.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Listen,
         Self::Admin,
         Self::Control,
         Self::Advertise,
         Self::Swarm,
+        Self::Supernode,
+        Self::PeerListen,
+        Self::Zone,
+        Self::Rack,
+        Self::UploadLimit,
         Self::DataDir,
         Self::CacheSize,
         Self::MinFree,
@@ -114,6 +129,11 @@ impl Key {
             Self::Drain => "drain",
             Self::Log => "log",
             Self::Swarm => "swarm",
+            Self::Supernode => "supernode",
+            Self::PeerListen => "peer-listen",
+            Self::Zone => "zone",
+            Self::Rack => "rack",
+            Self::UploadLimit => "upload-limit",
         }
     }
 
@@ -130,8 +150,13 @@ impl Key {
     /// Whether the command uses it.
     pub(crate) fn serves(self, role: Role) -> bool {
         match self {
-            Self::Admin => role != Role::Supernode,
-            Self::Control | Self::Advertise => role == Role::Supernode,
+            Self::Admin
+            | Self::Supernode
+            | Self::PeerListen
+            | Self::Zone
+            | Self::Rack
+            | Self::UploadLimit => role != Role::Supernode,
+            Self::Control => role == Role::Supernode,
             Self::Swarm => role == Role::Up,
             _ => true,
         }

@@ -79,6 +79,20 @@ fn plain(settings: &Settings) -> Vec<(&'static str, Value)> {
     if let Some(address) = settings.swarm {
         all.push(("swarm", json!(address.to_string())));
     }
+    if !settings.supernodes.is_empty() {
+        all.push(("supernode", json!(settings.supernodes)));
+    }
+    if let Some(address) = settings.peer_listen {
+        all.push(("peer-listen", json!(address.to_string())));
+    }
+    for (key, label) in [("zone", &settings.zone), ("rack", &settings.rack)] {
+        if !label.is_empty() {
+            all.push((key, json!(label)));
+        }
+    }
+    if let Some(rate) = settings.upload_limit {
+        all.push(("upload-limit", json!(print_size(rate))));
+    }
     all.push(("data-dir", json!(settings.data_dir.to_string_lossy())));
     all.push(("cache-size", json!(print_size(settings.cache_size))));
     let min_free = match settings.min_free {
@@ -200,6 +214,12 @@ mod tests {
     const FILE: &str = r#"
 listen = ["127.0.0.1:1", "[::1]:1"]
 admin = "127.0.0.1:2"
+supernode = ["seed.lan", "[fd00::1]:9"]
+peer-listen = "10.0.0.7:65003"
+advertise = "node-7.lan"
+zone = "eu-1"
+rack = "r7"
+upload-limit = "50M"
 swarm = "10.0.0.7"
 data-dir = "/data"
 cache-size = "3GiB"

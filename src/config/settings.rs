@@ -16,6 +16,7 @@ use crate::config::key::{Key, Role};
 use crate::config::layer::{Entry, Layer};
 use crate::config::quantity::{parse_duration, parse_percent, parse_size};
 use crate::config::registry::{RegistryEntry, overlay};
+use crate::config::swarm;
 use crate::failure::Failure;
 
 /// The front door's port, the seed's.
@@ -37,10 +38,20 @@ pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
     /// The admin port; of a supernode its control port.
     pub(crate) admin: SocketAddr,
-    /// The name others reach the supernode by.
+    /// The name others reach this machine by.
     pub(crate) advertise: Option<String>,
     /// `up` only: the address on which the supernode's ports are opened.
     pub(crate) swarm: Option<IpAddr>,
+    /// `host:port` of the supernodes that lead this node; none: it is alone.
+    pub(crate) supernodes: Vec<String>,
+    /// The peer port; `None`: the usual one, on the address from which the supernode is reached.
+    pub(crate) peer_listen: Option<SocketAddr>,
+    /// Where this machine stands; empty: not told.
+    pub(crate) zone: String,
+    /// The same within the zone.
+    pub(crate) rack: String,
+    /// Bytes per second given to peers; `None`: as fast as it goes.
+    pub(crate) upload_limit: Option<u64>,
     /// Where everything is kept.
     pub(crate) data_dir: PathBuf,
     /// Most bytes kept.
@@ -88,6 +99,11 @@ impl Settings {
             admin: SocketAddr::from((host, admin)),
             advertise: None,
             swarm: None,
+            supernodes: Vec::new(),
+            peer_listen: None,
+            zone: String::new(),
+            rack: String::new(),
+            upload_limit: None,
             data_dir,
             cache_size: CACHE_SIZE,
             min_free: MinFree::Percent(MIN_FREE_PERCENT),
@@ -103,6 +119,11 @@ impl Settings {
             log: "info".to_owned(),
             registries: BTreeMap::new(),
         }
+    }
+
+    /// Whether other nodes are led from here, and the first to have a blob is this machine.
+    pub(crate) fn leads(&self) -> bool {
+        self.role == Role::Supernode || self.swarm.is_some()
     }
 
     /// Puts one layer on top; sentences about what this command does not use come back.
@@ -126,8 +147,13 @@ impl Settings {
         match entry.key {
             Key::Listen => self.listen = addresses(entry)?,
             Key::Admin | Key::Control => self.admin = address(entry, single(entry)?)?,
-            Key::Advertise => self.advertise = Some(host(entry)?),
-            Key::Swarm => self.swarm = Some(swarm(entry)?),
+            Key::Advertise => self.advertise = Some(swarm::host(entry)?),
+            Key::Swarm => self.swarm = Some(swarm_address(entry)?),
+            Key::Supernode => self.supernodes = swarm::supernodes(entry)?,
+            Key::PeerListen => self.peer_listen = Some(address(entry, single(entry)?)?),
+            Key::Zone => self.zone = swarm::label(entry)?,
+            Key::Rack => self.rack = swarm::label(entry)?,
+            Key::UploadLimit => self.upload_limit = Some(size(entry)?).filter(|rate| *rate > 0),
             Key::DataDir => self.data_dir = data_dir(entry)?,
             Key::CacheSize => self.cache_size = size(entry)?,
             Key::MinFree => self.min_free = min_free(entry)?,
@@ -164,7 +190,7 @@ pub(crate) fn default_data_dir(
     Some(data.join("darner"))
 }
 
-fn single(entry: &Entry) -> Result<&str, Failure> {
+pub(super) fn single(entry: &Entry) -> Result<&str, Failure> {
     match entry.values.as_slice() {
         [value] => Ok(value.trim()),
         _ => Err(Failure::usage(format!(
@@ -174,7 +200,7 @@ fn single(entry: &Entry) -> Result<&str, Failure> {
     }
 }
 
-fn wrong(entry: &Entry, value: &str, is_not: &str) -> Failure {
+pub(super) fn wrong(entry: &Entry, value: &str, is_not: &str) -> Failure {
     Failure::usage(format!("{}: `{value}` is not {is_not}", entry.place))
 }
 
@@ -193,18 +219,27 @@ fn addresses(entry: &Entry) -> Result<Vec<SocketAddr>, Failure> {
 fn address(entry: &Entry, text: &str) -> Result<SocketAddr, Failure> {
     text.parse().map_err(|_| {
         let failure = wrong(entry, text, "an address with a port");
-        match (text.parse::<u16>(), text.parse::<IpAddr>()) {
-            (Ok(port), _) => failure.hint(format!("did you mean 127.0.0.1:{port}?")),
-            (_, Ok(ip)) => failure.hint(format!(
-                "did you mean {}?",
-                SocketAddr::new(ip, LISTEN_PORT)
-            )),
-            _ => failure.hint("write an IP address and a port: 127.0.0.1:65001 or [::1]:65001"),
-        }
+        let (host, port) = match entry.key {
+            Key::Admin => (Ipv4Addr::LOCALHOST, ADMIN_PORT),
+            Key::Control => (Ipv4Addr::UNSPECIFIED, supernode::CONTROL_PORT),
+            Key::PeerListen => (Ipv4Addr::UNSPECIFIED, swarm::PEER_PORT),
+            _ => (Ipv4Addr::LOCALHOST, LISTEN_PORT),
+        };
+        let meant = match (text.parse::<u16>(), text.parse::<IpAddr>()) {
+            (Ok(port), _) => SocketAddr::from((host, port)),
+            (_, Ok(ip)) => SocketAddr::new(ip, port),
+            _ => {
+                let v6 = if host.is_loopback() { "[::1]" } else { "[::]" };
+                return failure.hint(format!(
+                    "write an IP address and a port: {host}:{port} or {v6}:{port}"
+                ));
+            }
+        };
+        failure.hint(format!("did you mean {meant}?"))
     })
 }
 
-fn swarm(entry: &Entry) -> Result<IpAddr, Failure> {
+fn swarm_address(entry: &Entry) -> Result<IpAddr, Failure> {
     let text = single(entry)?;
     text.parse().map_err(|_| {
         wrong(entry, text, "an IP address").hint(format!(
@@ -213,17 +248,6 @@ fn swarm(entry: &Entry) -> Result<IpAddr, Failure> {
             supernode::CONTROL_PORT
         ))
     })
-}
-
-fn host(entry: &Entry) -> Result<String, Failure> {
-    let text = single(entry)?;
-    let ip: Result<IpAddr, _> = text.parse();
-    let plausible = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-    if ip.is_ok() || (!text.is_empty() && text.chars().all(plausible)) {
-        return Ok(text.to_owned());
-    }
-    Err(wrong(entry, text, "a host name or an IP address")
-        .hint("without scheme and port; the ports are those the supernode listens on"))
 }
 
 fn data_dir(entry: &Entry) -> Result<PathBuf, Failure> {

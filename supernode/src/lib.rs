@@ -1,15 +1,27 @@
 //! The supernode: the node's library run as a seed for other clients and nodes.
 //!
-//! Today it is a node whose front door others reach, under a name it advertises, with the state
-//! pages on its control port. Invariant: it serves nothing that the node would not serve. Not here
-//! yet: who has what, scheduling, and the cluster of supernodes; they are built on top of this.
+//! It is a node whose front door others reach, under a name it advertises, and which leads other
+//! nodes from its control port: the book knows who has what, the scheduler decides who fetches which
+//! piece from whom, the seeding reads each blob once from upstream. Invariants: it serves nothing
+//! that the node would not serve, and it shares nothing that upstream does not give to anybody.
+//! Deliberately not here: what a node does with what it is told (`swarm`), and other supernodes, of
+//! which this one knows nothing.
 
+mod book;
+mod control;
+mod leader;
 pub mod scheduler;
+mod seeding;
+
+pub use book::{BlobStatus, NodeStatus, SwarmStatus};
 
 use std::net::{IpAddr, SocketAddr};
 
 use proxy::{Addrs, RunError};
+use swarm::attend::address;
 use tokio_util::sync::CancellationToken;
+
+use control::{Control, ControlOptions};
 
 /// The supernode's front door, the seed's port.
 pub const LISTEN_PORT: u16 = 8001;
@@ -23,6 +35,11 @@ pub struct Config {
     pub node: proxy::Config,
     /// The name or address that others reach it by; without one, the address it listens on.
     pub advertise: Option<String>,
+    /// What it calls itself. All nodes must hear the same, and of each supernode another: they rank
+    /// supernodes by it. Without one, the advertised host or the machine's name, and the port.
+    pub name: Option<String>,
+    /// How it decides who fetches what from whom.
+    pub scheduler: scheduler::Options,
 }
 
 /// Why a supernode cannot start.
@@ -43,6 +60,7 @@ pub enum BuildError {
 pub struct App {
     node: proxy::App,
     reached_at: Vec<String>,
+    control: Control,
 }
 
 impl App {
@@ -56,16 +74,32 @@ impl App {
         {
             return Err(BuildError::Advertise(host.clone()));
         }
-        let node = proxy::App::build(config.node)?;
-        let listen = &node.addrs().listen;
-        let reached_at = reached_at(listen, config.advertise.as_deref());
+        let grant = config.node.trust.grant;
+        let mut node = proxy::App::build(config.node)?;
+        let listen = node.addrs().listen.clone();
+        let reached_at = reached_at(&listen, config.advertise.as_deref());
         let open = listen.iter().any(|address| !address.ip().is_loopback());
         if open && reached_at.is_empty() {
             tracing::warn!(
                 "no address that others reach is known; hint: name one with --advertise HOST"
             );
         }
-        Ok(Self { node, reached_at })
+        let name = config.name.unwrap_or_else(|| {
+            let host = config.advertise.or_else(machine_name).unwrap_or_default();
+            address::join(&host, listen.first().map_or(0, SocketAddr::port))
+        });
+        let options = ControlOptions {
+            name,
+            reached_at: reached_at.first().cloned(),
+            grant,
+            scheduler: config.scheduler,
+        };
+        let control = Control::attach(&mut node, options);
+        Ok(Self {
+            node,
+            reached_at,
+            control,
+        })
     }
 
     /// Where it listens.
@@ -78,6 +112,12 @@ impl App {
         &self.reached_at
     }
 
+    /// A look at its nodes and blobs, also while it runs.
+    pub fn look(&self) -> impl Fn() -> SwarmStatus + Send + Sync + use<> {
+        let control = self.control.clone();
+        move || control.status()
+    }
+
     /// Serves until `shutdown`, then lets responses end for at most the configured drain.
     ///
     /// # Errors
@@ -85,6 +125,13 @@ impl App {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
         self.node.run(shutdown).await
     }
+}
+
+/// What the machine calls itself.
+fn machine_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// An address that stands for "any" or for the machine itself means nothing to others.
@@ -124,6 +171,7 @@ mod tests {
                 ..proxy::Config::default()
             },
             advertise: advertise.map(str::to_owned),
+            ..Config::default()
         }
     }
 

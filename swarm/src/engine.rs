@@ -4,7 +4,7 @@
 //! fits; every task is joined by [`Engine::shutdown`].
 //! Deliberately not here: whether a reader may read. Rights are the caller's, see [`Want`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,12 +17,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::flight::{Answer, Board, Flight, Purpose, Shared};
 use crate::hashing::HashPool;
+use crate::offer::Offer;
 use crate::reader::{BlobReader, ReadError, Seat, WITHHELD_TAIL};
 use crate::source::{FetchRange, Origin, PieceSource, SourceError};
 use crate::store::{BlobStore, ScopeTag};
+use crate::tracker::Tracker;
 
 /// A read that found so many flights that ended without an answer gives up.
 const LOOKS_MAX: usize = 8;
+/// Flights that are remembered after their end, for people: a node's last image or two.
+const LANDED_MAX: usize = 64;
 
 /// What one reader asks for.
 ///
@@ -42,6 +46,9 @@ pub struct Want {
     pub scope: FlightScope,
     /// What will be read first; lets a range far from what is arriving start its own fetch.
     pub first: FetchRange,
+    /// The repository that this reader names, in which a swarm's leader is asked whether the blob is
+    /// public; none keeps the blob from the swarm.
+    pub repository: Option<Arc<str>>,
     /// Where this reader's bytes may come from, with this reader's rights. The flight may go on with
     /// it for other readers of the same scope, and for a while after this reader has left.
     pub source: Arc<dyn PieceSource>,
@@ -53,6 +60,7 @@ impl fmt::Debug for Want {
             .field("digest", &self.digest)
             .field("scope", &self.scope)
             .field("first", &self.first)
+            .field("repository", &self.repository)
             .field("source", &self.source.name())
             .finish()
     }
@@ -126,25 +134,48 @@ pub struct Engine {
 struct Inner {
     shared: Shared,
     flights: Mutex<Flights>,
+    /// The last ones that ended, so that whoever looks now and then sees how a short one went.
+    landed: Mutex<VecDeque<FlightView>>,
     tasks: TaskTracker,
 }
 
-type Flights = HashMap<(FlightScope, Digest), Arc<Board>>;
+type Key = (FlightScope, Digest);
+type Flights = HashMap<Key, Arc<Board>>;
 
 impl Engine {
     /// An engine over `store`. Needs no runtime until the first read.
     pub fn new(store: Arc<dyn BlobStore>, options: EngineOptions) -> Self {
+        Self::build(store, options, None)
+    }
+
+    /// The same, of a node in a swarm: flights of readers that name a repository ask `tracker`.
+    pub fn in_swarm(
+        store: Arc<dyn BlobStore>,
+        options: EngineOptions,
+        tracker: Arc<dyn Tracker>,
+    ) -> Self {
+        Self::build(store, options, Some(tracker))
+    }
+
+    fn build(
+        store: Arc<dyn BlobStore>,
+        options: EngineOptions,
+        tracker: Option<Arc<dyn Tracker>>,
+    ) -> Self {
         let shared = Shared {
             store,
             hashes: Arc::new(HashPool::new(options.hash_threads)),
             counters: Arc::default(),
             options,
+            tracker,
+            sharing: Arc::default(),
             ending: CancellationToken::new(),
         };
         Self {
             inner: Arc::new(Inner {
                 shared,
                 flights: Mutex::default(),
+                landed: Mutex::default(),
                 tasks: TaskTracker::new(),
             }),
         }
@@ -212,7 +243,7 @@ impl Engine {
         board: Arc<Board>,
         want: &Want,
     ) -> Option<Result<BlobReader, ReadError>> {
-        let reader = board.join(want.source.clone(), want.first.clone())?;
+        let reader = board.join(want)?;
         let seat = Seat::new(board, reader);
         match seat.answer().await {
             Answer::Admitted(how) => Some(Ok(BlobReader::of_flight(
@@ -253,8 +284,48 @@ impl Engine {
         landed: impl FnOnce() + Send + 'static,
     ) {
         let shared = self.inner.shared.clone();
-        let flight = Flight::new(shared, want.digest, want.scope.clone(), purpose, board);
+        let flight = Flight::new(shared, want, purpose, board);
         self.inner.tasks.spawn(flight.fly(landed));
+    }
+
+    /// Lets other nodes have this blob from here: upstream serves it to anybody.
+    pub fn share(&self, digest: &Digest) {
+        self.inner.shared.sharing.add(digest);
+    }
+
+    /// What is here of a blob that is shared, held or on its way. Asks nobody.
+    pub fn offer(&self, digest: &Digest) -> Option<Offer> {
+        let shared = &self.inner.shared;
+        if !shared.sharing.contains(digest) {
+            return None;
+        }
+        if let Some(held) = shared.store.open(digest) {
+            return Some(Offer::of_held(held));
+        }
+        let boards: Vec<_> = {
+            let flights = self.inner.lock_flights();
+            let of_digest = flights.iter().filter(|((_, of), _)| of == digest);
+            of_digest.map(|(_, board)| board.clone()).collect()
+        };
+        if boards.is_empty() {
+            // Neither held nor coming: it was evicted.
+            shared.sharing.remove(digest);
+            if let Some(tracker) = &shared.tracker {
+                tracker.gone(digest);
+            }
+        }
+        boards.into_iter().find_map(Offer::of_flight)
+    }
+
+    /// The flights under way and then the last that ended, newest first, for people to look at.
+    pub fn flights(&self) -> Vec<FlightView> {
+        let mut views: Vec<FlightView> = {
+            let flights = self.inner.lock_flights();
+            let view = |(key, board): (&Key, &Arc<Board>)| FlightView::of(key, board, false);
+            flights.iter().map(view).collect()
+        };
+        views.extend(self.inner.lock_landed().iter().rev().cloned());
+        views
     }
 
     /// Ends all flights (their readers end with [`ReadError::ShutDown`]; what has arrived stays in
@@ -282,17 +353,62 @@ impl Inner {
     fn lock_flights(&self) -> MutexGuard<'_, Flights> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lock_landed(&self) -> MutexGuard<'_, VecDeque<FlightView>> {
+        self.landed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Takes a flight off the table when it is over, however its task ends.
 struct Landing {
     inner: Arc<Inner>,
-    key: (FlightScope, Digest),
+    key: Key,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.inner.lock_flights().remove(&self.key);
+        let board = self.inner.lock_flights().remove(&self.key);
+        let Some(board) = board else { return };
+        let view = FlightView::of(&self.key, &board, true);
+        let mut landed = self.inner.lock_landed();
+        if landed.len() == LANDED_MAX {
+            landed.pop_front();
+        }
+        landed.push_back(view);
+    }
+}
+
+/// A flight as it was a moment ago, or when it ended.
+#[derive(Clone, Debug)]
+pub struct FlightView {
+    /// The registry.
+    pub scope: FlightScope,
+    /// The blob.
+    pub digest: Digest,
+    /// Its size in bytes, once known.
+    pub total: Option<u64>,
+    /// Bytes of it that are stored.
+    pub present: u64,
+    /// Whether it has ended.
+    pub over: bool,
+    came: [u64; Origin::ALL.len()],
+}
+
+impl FlightView {
+    fn of((scope, digest): &Key, board: &Board, over: bool) -> Self {
+        Self {
+            scope: scope.clone(),
+            digest: *digest,
+            total: board.stocked_total(),
+            present: board.stocked().covered_len(),
+            over,
+            came: board.came(),
+        }
+    }
+
+    /// Body bytes that came from sources of this kind, also those thrown away.
+    pub fn came(&self, origin: Origin) -> u64 {
+        self.came[origin as usize]
     }
 }
 

@@ -8,7 +8,10 @@
 
 mod board;
 mod bytes_way;
+mod crowd;
 mod lanes;
+mod passing;
+mod stock;
 mod window;
 
 use std::collections::BTreeMap;
@@ -25,12 +28,15 @@ use tokio_util::sync::CancellationToken;
 use board::Note;
 pub(crate) use board::{Answer, Board, Look};
 use lanes::{Lanes, Step};
+pub(crate) use stock::Stock;
 
-use crate::engine::{Counters, EngineOptions, FlightScope};
+use crate::engine::{Counters, EngineOptions, FlightScope, Want};
 use crate::hashing::{HashPool, Hashing};
+use crate::offer::Sharing;
 use crate::reader::ReadError;
 use crate::source::PieceSource;
 use crate::store::{BlobStore, PartialBlob};
+use crate::tracker::{Report, Tracker};
 use crate::transfer::{Action, Event, FetchId, Limits, Now, SourceId, Transfer};
 
 /// Readers that follow the flight are woken for so many fresh bytes...
@@ -47,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) hashes: Arc<HashPool>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) options: EngineOptions,
+    pub(crate) tracker: Option<Arc<dyn Tracker>>,
+    pub(crate) sharing: Arc<Sharing>,
     pub(crate) ending: CancellationToken,
 }
 
@@ -65,6 +73,9 @@ pub(crate) struct Flight {
     scope: FlightScope,
     purpose: Purpose,
     board: Arc<Board>,
+    /// Where a leader is asked whether the blob is public; none: the swarm is not asked.
+    repository: Option<Arc<str>>,
+    crowd: crowd::Crowd,
     began: Instant,
     transfer: Transfer,
     lanes: Lanes,
@@ -88,26 +99,30 @@ enum Outcome {
 }
 
 impl Flight {
-    pub(crate) fn new(
-        shared: Shared,
-        digest: Digest,
-        scope: FlightScope,
-        purpose: Purpose,
-        board: Arc<Board>,
-    ) -> Self {
+    pub(crate) fn new(shared: Shared, want: &Want, purpose: Purpose, board: Arc<Board>) -> Self {
         let limits = Limits {
             stall: shared.options.stall,
             head: shared.options.head,
             linger: shared.options.linger,
         };
+        let leader = shared.tracker.as_ref().filter(|_| {
+            let whole = purpose == Purpose::Keep;
+            whole && want.repository.is_some()
+        });
+        let transfer = match leader {
+            Some(tracker) => Transfer::new(limits).in_swarm(tracker.me()),
+            None => Transfer::new(limits),
+        };
         Self {
             shared,
-            digest,
-            scope,
+            digest: want.digest,
+            scope: want.scope.clone(),
             purpose,
             board,
+            repository: want.repository.clone(),
+            crowd: crowd::Crowd::default(),
             began: Instant::now(),
-            transfer: Transfer::new(limits),
+            transfer,
             lanes: Lanes::default(),
             sources: BTreeMap::new(),
             partial: None,
@@ -140,7 +155,9 @@ impl Flight {
         self.lanes.clear();
         let error = match self.outcome.take() {
             Some(Outcome::Verified) => {
-                self.keep().await;
+                if self.keep().await {
+                    self.crowd.say(Report::Complete);
+                }
                 None
             }
             Some(Outcome::Ended(error)) => error,
@@ -166,6 +183,7 @@ impl Flight {
                 return;
             }
             () = owner.notified() => self.read_notes().await,
+            news = self.crowd.news() => self.take_news(news).await,
             (fetch, step) = poll_fn(|cx| self.lanes.poll_step(cx)) => {
                 self.take_step(fetch, step).await;
                 self.take_ready_steps().await;
@@ -196,6 +214,16 @@ impl Flight {
 
     async fn take_step(&mut self, fetch: FetchId, step: Step) {
         match step {
+            Step::Head { total, start } if self.crowd.is_piece(fetch) => {
+                self.piece_head(fetch, total, start).await;
+            }
+            Step::Frame { bytes, origin } if self.crowd.is_piece(fetch) => {
+                self.take_piece_frame(fetch, bytes, origin).await;
+            }
+            Step::Failed(error) if self.crowd.is_piece(fetch) => {
+                tracing::debug!(digest = %self.digest.short(), %error, "a piece did not come");
+                self.piece_broke(fetch, &error).await;
+            }
             Step::Head { total, start } => {
                 self.decide(Event::Head {
                     fetch,
@@ -242,7 +270,15 @@ impl Flight {
                 tracing::debug!(digest = %self.digest.short(), source = source.name(), ?range, "fetch");
                 self.lanes.add(fetch, source, self.digest, range);
             }
-            Action::Cancel { fetch } => self.lanes.remove(fetch),
+            Action::Join { reading_at } => return self.join(reading_at),
+            Action::Leave => self.crowd.leave(),
+            Action::Report(report) => self.crowd.say(report),
+            Action::FetchPiece { fetch, order } => return self.ask_piece(fetch, order),
+            Action::AskPresent { peer } => self.look_at(peer),
+            Action::Cancel { fetch } => {
+                self.lanes.remove(fetch);
+                self.crowd.drop_piece(fetch);
+            }
             Action::Begin { total } => return Some(self.begin(total).await),
             Action::Relay { from, whole } => {
                 self.relaying = true;
@@ -268,6 +304,7 @@ impl Flight {
                     reader,
                     source,
                     first,
+                    repository,
                 } => {
                     let id = SourceId(reader.0);
                     self.sources.insert(id, source);
@@ -275,6 +312,7 @@ impl Flight {
                         reader,
                         source: id,
                         first,
+                        here: repository.is_some() && repository == self.repository,
                     }
                 }
                 Note::Reads {
@@ -355,8 +393,8 @@ impl Flight {
             self.full_since = None;
         }
         let next = self.transfer.first_gap_after(0);
-        let ids: Vec<FetchId> = self.lanes.ids().collect();
-        for fetch in ids {
+        let streams = self.lanes.ids().filter(|id| !self.crowd.is_piece(*id));
+        for fetch in streams.collect::<Vec<FetchId>>() {
             let feeds_hash =
                 self.relaying || self.transfer.place(fetch).is_some_and(|p| p.start == next);
             let paused = window_full || (hash_full && feeds_hash);

@@ -2,9 +2,11 @@
 //!
 //! The way of the bytes is one direction: source, store, reader. Nothing here serves HTTP.
 
+pub mod attend;
 pub mod engine;
 mod flight;
 mod hashing;
+mod offer;
 pub mod piece;
 pub mod reader;
 pub mod source;
@@ -13,7 +15,9 @@ pub mod tracker;
 mod transfer;
 pub mod wire;
 
-pub use engine::{Engine, EngineOptions, EngineStats, FlightScope, Want};
+pub use attend::{AttendOptions, Attendance, Preheat, SupernodeStatus, Verdict};
+pub use engine::{Engine, EngineOptions, EngineStats, FlightScope, FlightView, Want};
+pub use offer::Offer;
 pub use piece::{Layout, PieceDigest, PieceIndex};
 pub use reader::{BlobReader, BlobStream, How, ReadError};
 pub use source::{Cause, Fault, FetchRange, Fetched, Origin, PieceSource, SourceError};

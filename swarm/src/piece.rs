@@ -88,6 +88,11 @@ impl Layout {
     pub fn pieces(&self) -> impl Iterator<Item = PieceIndex> + use<> {
         (0..self.count()).map(PieceIndex)
     }
+
+    /// All pieces from `first` on, in order.
+    pub fn pieces_from(&self, first: PieceIndex) -> impl Iterator<Item = PieceIndex> + use<> {
+        (first.0..self.count()).map(PieceIndex)
+    }
 }
 
 /// BLAKE3 of a piece's bytes.
@@ -98,6 +103,15 @@ impl PieceDigest {
     /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The digest of these bytes, one part after the other.
+    pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(part);
+        }
+        Self(*hasher.finalize().as_bytes())
     }
 
     /// A digest from the wire.

@@ -37,6 +37,9 @@ pub enum How {
     Joined,
     /// This reader's own source was asked and has answered with the blob.
     Started,
+    /// On its way within the swarm, whose leader says that upstream serves it to anybody in the
+    /// repository that this reader named.
+    Shared,
 }
 
 /// Why a read, or a stream in the middle, ends without the bytes.

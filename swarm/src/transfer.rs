@@ -11,7 +11,11 @@
 //! Deliberately not here: bytes, hashing, clocks, tasks (the flight's driver). Peers will be more
 //! sources in the same machine.
 
+mod crowd;
+#[cfg(test)]
+mod crowd_simulation;
 mod event;
+mod headless;
 mod plan;
 #[cfg(test)]
 mod simulation;
@@ -26,6 +30,9 @@ use std::time::Duration;
 use crate::reader::{How, ReadError, WITHHELD_TAIL};
 use crate::source::{Fault, FetchRange, SourceError};
 use crate::store::ByteSet;
+use crate::tracker::PeerId;
+use crowd::Crowd;
+pub(crate) use crowd::{Measure, Order, PieceStep, Told};
 pub(crate) use event::{Action, Event, FetchId, Limits, Now, ReaderId, SourceId};
 use sources::Sources;
 
@@ -70,6 +77,8 @@ pub(crate) struct Transfer {
     resumed: u64,
     /// When a source that a demand waits for may be asked again.
     retry_at: Option<Now>,
+    /// The part in the swarm, where there is one.
+    crowd: Option<Crowd>,
     over: bool,
     actions: Vec<Action>,
 }
@@ -80,6 +89,8 @@ struct Reader {
     range: ReadRange,
     at: u64,
     admitted: bool,
+    /// It reads in the repository that the leader was asked about.
+    here: bool,
     /// It reads on to the end without asking again, so the fill need not be cut in spans.
     patient: bool,
     /// Fetches begun for it, for the next one's bound.
@@ -127,9 +138,16 @@ impl Transfer {
             next_fetch: 0,
             resumed: 0,
             retry_at: None,
+            crowd: None,
             over: false,
             actions: Vec::new(),
         }
+    }
+
+    /// The same, of the node `me` in a swarm.
+    pub(crate) fn in_swarm(mut self, me: PeerId) -> Self {
+        self.crowd = Some(Crowd::new(me));
+        self
     }
 
     /// Takes in one event. Actions are to be done in order before the next event.
@@ -187,7 +205,11 @@ impl Transfer {
         let idle = self.idle_since.map(|since| since + self.limits.linger);
         let stalls = self.fetches.values().filter(|f| !f.paused);
         let stall = stalls.map(|f| f.progress_at + self.patience(f)).min();
-        [idle, stall, self.retry_at].into_iter().flatten().min()
+        let crowd = self.crowd_deadline();
+        [idle, stall, self.retry_at, crowd]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn patience(&self, fetch: &Fetch) -> Duration {
@@ -206,7 +228,8 @@ impl Transfer {
                 reader,
                 source,
                 first,
-            } => self.on_joined(reader, source, first),
+                here,
+            } => self.on_joined(reader, source, first, here),
             Event::Reads {
                 reader,
                 source,
@@ -228,6 +251,7 @@ impl Transfer {
             Event::Begun { present } => {
                 self.present = present;
                 self.begun = true;
+                self.report_present(0..self.total.unwrap_or(0));
             }
             Event::NoRoom { fetch } => self.on_no_room(fetch),
             Event::Paused { fetch, paused } => {
@@ -238,12 +262,18 @@ impl Transfer {
                 return false;
             }
             Event::Failed { fetch, error } => self.on_failed(fetch, error, now),
-            Event::Tick => self.on_tick(now),
+            Event::Told(told) => self.on_told(told, now),
+            Event::Piece { fetch, step } => return self.on_piece(fetch, step, now),
+            Event::Present { peer, has } => self.on_present(&peer, has),
+            Event::Tick => {
+                self.on_tick(now);
+                self.crowd_tick(now);
+            }
         }
         true
     }
 
-    fn on_joined(&mut self, reader: ReaderId, source: SourceId, first: FetchRange) {
+    fn on_joined(&mut self, reader: ReaderId, source: SourceId, first: FetchRange, here: bool) {
         self.sources.add(source);
         let joined = Reader {
             source,
@@ -251,6 +281,7 @@ impl Transfer {
             patient: matches!(first, FetchRange::All | FetchRange::Last(_)),
             range: ReadRange::Asked(first),
             admitted: false,
+            here,
             spans: 0,
             remind_at: u64::MAX,
         };
@@ -264,6 +295,7 @@ impl Transfer {
             range: ReadRange::Known(range.clone()),
             at: range.start,
             admitted: true,
+            here: false,
             patient: false,
             spans: 0,
             remind_at: u64::MAX,
@@ -280,15 +312,18 @@ impl Transfer {
         // Bytes read through once more are no progress, or a cut at the same place would be for ever.
         let fresh_from = self.present.first_gap_after(fetch.at);
         self.present.insert(fetch.at..fetch.at + kept);
+        let came = fetch.at..fetch.at + kept;
         fetch.at += kept;
         fetch.got += fetch.at.saturating_sub(fresh_from);
         fetch.progress_at = now;
+        let stops = fetch.at >= fetch.stop_at;
         if len > kept {
             let error = SourceError::wrong("more bytes than asked for");
             self.fail(id, error, now);
             return true;
         }
-        fetch.at >= fetch.stop_at
+        self.report_present(came);
+        stops
     }
 
     fn on_head(&mut self, id: FetchId, total: u64, start: u64, now: Now) {
@@ -325,6 +360,7 @@ impl Transfer {
     /// being read. What has come and does not belong there is dropped.
     fn on_no_room(&mut self, fetch: Option<FetchId>) {
         self.begun = true;
+        self.go_alone();
         if self.relay.is_some() {
             return;
         }
@@ -401,6 +437,7 @@ impl Transfer {
         self.fetches.clear();
         let cancels = running.into_iter().map(|fetch| Action::Cancel { fetch });
         self.actions.extend(cancels);
+        self.cancel_jobs(|_| true);
         for (reader, state) in std::mem::take(&mut self.readers) {
             if !state.admitted {
                 let own = self.sources.error_of(state.source).map(ReadError::Source);

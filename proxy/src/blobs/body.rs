@@ -18,6 +18,8 @@ use crate::refusal::Refusal;
 
 /// Parts answered in one response; more are answered with the whole (RFC 9110, 14.2).
 const PARTS_MAX: usize = 8;
+/// Whether the blob was held when it was asked for (`store`) or is on its way (`flight`).
+const DARNER_SOURCE: &str = "darner-source";
 /// Separates parts. Blobs are compressed or JSON; the client parses by length of part anyway.
 const BOUNDARY: &str = "darner-c8a1b6f0e94d4d7f";
 /// How long a head may wait for the first bytes; clients wait 30 s and longer for it.
@@ -67,7 +69,7 @@ pub(super) async fn answer(
         RangeHeader::Ranges(specs) => resolve(specs, total),
         RangeHeader::None | RangeHeader::Ignored => Resolved::Whole,
     };
-    let (status, headers, body) = match resolved {
+    let (status, mut headers, body) = match resolved {
         Resolved::Unsatisfiable => return Err(Refusal::unsatisfiable(total)),
         Resolved::Parts(parts) if parts.len() <= PARTS_MAX => match parts.as_slice() {
             [part] => single(blob, digest, part),
@@ -84,8 +86,15 @@ pub(super) async fn answer(
     };
     let source = match blob.how() {
         How::Held => Source::Store,
+        How::Shared => Source::Peer,
         How::Joined | How::Started => Source::Upstream,
     };
+    let told = match source {
+        Source::Store => "store",
+        // Where it comes from may change on the way: the admin port's flights tell.
+        Source::Peer | Source::Supernode | Source::Upstream => "flight",
+    };
+    headers.insert(DARNER_SOURCE, HeaderValue::from_static(told));
     Ok(Answered {
         status,
         headers,

@@ -22,8 +22,8 @@ pub(super) async fn bytes(
     reader: &Reader,
     resolution: &Resolution,
 ) -> Result<(Bytes, Source), Refusal> {
-    if let Some(bytes) = &resolution.whole {
-        return Ok((bytes.clone(), Source::Upstream));
+    if let Some(whole) = &resolution.whole {
+        return Ok(whole.clone());
     }
     // Only what was read in this place: a HEAD's word for a digest gives no right to bytes that are
     // held for another place.
@@ -36,10 +36,7 @@ pub(super) async fn bytes(
     let reference = Reference::Digest(resolution.digest);
     let found = Box::pin(fetch(front, reader, &reference, front.limits.head)).await;
     let found = found.map_err(|failure| failure.into_refusal(front, reader))?;
-    let bytes = found
-        .whole
-        .ok_or_else(|| Refusal::unknown(Kind::Manifest))?;
-    Ok((bytes, Source::Upstream))
+    found.whole.ok_or_else(|| Refusal::unknown(Kind::Manifest))
 }
 
 /// The bytes if they are here. Those from disk are hashed again: it costs little, once, and no
@@ -92,6 +89,11 @@ async fn fetch_alone(
     reference: &Reference,
     within: Duration,
 ) -> Result<Resolution, Failure> {
+    if let Reference::Digest(digest) = reference
+        && let Some(found) = from_owner(front, reader, digest).await
+    {
+        return Ok(found);
+    }
     let started = Instant::now();
     let question = Question::get(What::Manifest(reference.clone()));
     let answer = front.ask(reader, question, within).await;
@@ -119,12 +121,32 @@ async fn fetch_alone(
         media_type,
         size: bytes.len() as u64,
         stale: None,
-        whole: Some(bytes.clone()),
+        whole: Some((bytes.clone(), Source::Upstream)),
         until: Instant::now() + front.trust.tag,
     };
     note(front, reader, &found, &bytes)?;
     keep(front, digest, bytes).await;
     Ok(found)
+}
+
+/// The manifest from the supernode that owns it, if this node is in a swarm and the place is public.
+async fn from_owner(front: &Front, reader: &Reader, digest: &Digest) -> Option<Resolution> {
+    let owners = front.owners.as_ref()?;
+    let max = usize::try_from(front.limits.manifest_bytes).unwrap_or(usize::MAX);
+    let owned = owners.get(reader, digest, max).await?;
+    check_type(&owned.media_type).ok()?;
+    let found = Resolution {
+        digest: *digest,
+        media_type: owned.media_type,
+        size: owned.bytes.len() as u64,
+        stale: None,
+        whole: Some((owned.bytes.clone(), Source::Supernode)),
+        until: Instant::now() + front.trust.tag,
+    };
+    note(front, reader, &found, &owned.bytes).ok()?;
+    front.is_served_to_anybody(&reader.place);
+    keep(front, *digest, owned.bytes).await;
+    Some(found)
 }
 
 /// Refuses what is no manifest by its type: a captive portal's page, an API's JSON.
@@ -202,7 +224,7 @@ fn calls_itself_manifest(bytes: &[u8]) -> bool {
     })
 }
 
-fn is_kept_by_registries(blob: &Descriptor) -> bool {
+pub(crate) fn is_kept_by_registries(blob: &Descriptor) -> bool {
     !blob.media_type.contains("nondistributable") && !blob.media_type.contains(".foreign.")
 }
 

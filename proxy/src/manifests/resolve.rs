@@ -107,7 +107,7 @@ impl Asking<'_> {
 
     /// HEAD where the bytes are held or not wanted, else GET.
     async fn ask(&self, head: bool, within: Duration) -> Result<Resolution, Failure> {
-        if head || self.held().await {
+        if head || self.held().await || self.is_tag_of_a_swarm() {
             let what = What::Manifest(self.reference.clone());
             let question = Question::head(what);
             let answer = self.front.ask(self.reader, question, within).await;
@@ -117,6 +117,13 @@ impl Asking<'_> {
             }
         }
         read::fetch(self.front, self.reader, self.reference, within).await
+    }
+
+    /// Whether a supernode may give what the tag means: then upstream is only asked what that is.
+    fn is_tag_of_a_swarm(&self) -> bool {
+        let owners = self.front.owners.as_ref();
+        let tag = matches!(self.reference, Reference::Tag(_));
+        tag && owners.is_some_and(|owners| owners.may_have(&self.reader.place))
     }
 
     /// Whether a GET would bring nothing new unless the tag has moved.

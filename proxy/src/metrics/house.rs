@@ -11,15 +11,26 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use swarm::{EngineStats, Origin, Usage};
 
-use super::{Probe, Source};
+use super::{Probe, Source, SwarmProbe};
 use crate::http::Traffic;
 
-pub(super) fn register(registry: &mut Registry, probe: Arc<Probe>, traffic: Arc<Traffic>) {
-    registry.register_collector(Box::new(House { probe, traffic }));
+pub(super) fn register(
+    registry: &mut Registry,
+    probe: Arc<Probe>,
+    swarm: Option<SwarmProbe>,
+    traffic: Arc<Traffic>,
+) {
+    let house = House {
+        probe,
+        swarm,
+        traffic,
+    };
+    registry.register_collector(Box::new(house));
 }
 
 struct House {
     probe: Arc<Probe>,
+    swarm: Option<SwarmProbe>,
     traffic: Arc<Traffic>,
 }
 
@@ -35,6 +46,9 @@ impl Collector for House {
         let mut page = Page { encoder };
         page.engine(&engine)?;
         page.store(&usage)?;
+        if let Some(swarm) = &self.swarm {
+            page.swarm(swarm())?;
+        }
         page.server(&self.traffic)
     }
 }
@@ -110,6 +124,12 @@ impl Page<'_> {
             None,
             usage.rotten_blobs,
         )
+    }
+
+    fn swarm(&mut self, (live, known): (u64, u64)) -> fmt::Result {
+        let help = "Supernodes that lead now";
+        self.gauge("supernodes_live", help, None, live)?;
+        self.gauge("peers_known", "Other nodes that were named", None, known)
     }
 
     fn server(&mut self, traffic: &Traffic) -> fmt::Result {

@@ -12,6 +12,9 @@ pub struct Snapshot {
     pub sent_bytes: Bytes,
     /// Blob bytes fetched; `store` is always 0 here.
     pub fetched_bytes: Bytes,
+    /// Blob bytes given to other nodes.
+    #[serde(default)]
+    pub given_bytes: u64,
     /// Manifests and blobs that were held.
     pub hits: u64,
     /// Manifests and blobs that had to be asked for.

@@ -18,8 +18,8 @@ use super::blob::RegistrySource;
 use super::body::Body;
 use super::credential::Credential;
 use super::error::UpstreamError;
-use super::ratelimit::Bucket;
 use super::site::Site;
+use crate::ratelimit::Bucket;
 
 /// For how long an endpoint that gave wrong bytes of a blob is asked for it only after the others.
 const DOUBTED_TTL: Duration = Duration::from_secs(600);

@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::error::UpstreamError;
-use super::ratelimit::Bucket;
+use crate::ratelimit::Bucket;
 
 /// A streaming body.
 #[derive(Debug)]

@@ -51,6 +51,8 @@ impl<'de> Deserialize<'de> for Secret {
 pub enum Credential {
     /// Nothing.
     Anonymous,
+    /// Nothing, and no account of the operator may stand in: what is read so is public.
+    Nobody,
     /// The value of its `Authorization` header, Bearer or Basic.
     Client(Secret),
 }
@@ -68,6 +70,7 @@ impl Credential {
     pub fn key(&self) -> CredentialKey {
         match self {
             Self::Anonymous => CredentialKey::ANONYMOUS,
+            Self::Nobody => CredentialKey::NOBODY,
             Self::Client(secret) => CredentialKey::of(secret.expose()),
         }
     }
@@ -81,6 +84,9 @@ pub struct CredentialKey([u8; 32]);
 impl CredentialKey {
     /// Of no credential.
     pub const ANONYMOUS: Self = Self([0; 32]);
+
+    /// Of no credential, where no account of the operator may stand in either.
+    pub const NOBODY: Self = Self([1; 32]);
 
     pub(super) fn of(secret: &str) -> Self {
         // The standard library's hash keys come from the system's random source.
@@ -99,6 +105,7 @@ impl fmt::Debug for CredentialKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::ANONYMOUS => f.write_str("anonymous"),
+            Self::NOBODY => f.write_str("nobody"),
             Self([a, b, c, ..]) => write!(f, "{a:02x}{b:02x}{c:02x}"),
         }
     }

@@ -14,7 +14,6 @@ mod credential;
 mod docker_config;
 mod error;
 mod gate;
-mod ratelimit;
 mod realm;
 mod request;
 mod site;

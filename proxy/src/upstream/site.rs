@@ -168,7 +168,8 @@ impl Site {
         ask: &Ask,
         account: Option<&Account>,
     ) -> Result<Answer, UpstreamError> {
-        if let Some(account) = account.filter(|_| self.lends_credentials)
+        let lends = self.lends_credentials && ask.credential != Credential::Nobody;
+        if let Some(account) = account.filter(|_| lends)
             && let Ok(login) = account.login().await
         {
             match self.ask_as(ask, Who::Own(Identity::Account, &login)).await {

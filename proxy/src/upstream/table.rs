@@ -16,10 +16,10 @@ use super::account::Account;
 use super::ask::Upstream;
 use super::config::{EndpointConfig, RegistryConfig, UpstreamsConfig};
 use super::error::UpstreamConfigError;
-use super::ratelimit::Bucket;
 use super::realm::Realms;
 use super::site::{Site, SiteOptions};
 use super::well_known::{self, WellKnown};
+use crate::ratelimit::Bucket;
 
 /// Most requests and, apart from them, most downloads of one upstream at one time: enough for a
 /// node's pulls, few enough not to look like an attack.
@@ -95,6 +95,11 @@ impl Upstreams {
     /// The `Via` line of every request to a registry: one that comes back with it has been here.
     pub fn via(&self) -> &HeaderValue {
         &self.via
+    }
+
+    /// The cap of all that the node downloads.
+    pub(crate) fn ratelimit(&self) -> Option<Arc<Bucket>> {
+        self.ratelimit.clone()
     }
 
     /// The registry that a host means, if it is in the table.

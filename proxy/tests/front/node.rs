@@ -22,6 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Node {
     pub(crate) addr: SocketAddr,
     pub(crate) admin: SocketAddr,
+    pub(crate) peer: Option<SocketAddr>,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), proxy::RunError>>,
 }
@@ -54,6 +55,7 @@ impl Node {
         Self {
             addr: app.addrs().listen[0],
             admin: app.addrs().admin,
+            peer: app.addrs().peer,
             task: tokio::spawn(app.run(shutdown.clone())),
             shutdown,
         }
@@ -143,7 +145,12 @@ async fn open(
     sender.send_request(request).await.unwrap()
 }
 
-async fn ask(addr: SocketAddr, method: Method, path: &str, headers: &[(&str, &str)]) -> Reply {
+pub(crate) async fn ask(
+    addr: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Reply {
     let response = open(addr, method, path, headers).await;
     let (head, mut incoming) = response.into_parts();
     let (mut body, mut cut) = (Vec::new(), false);

@@ -7,22 +7,23 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 
 use super::window::Window;
+use crate::engine::Want;
 use crate::reader::{How, ReadError, SLICE_MAX, WITHHELD_TAIL};
-use crate::source::{FetchRange, PieceSource};
+use crate::source::{FetchRange, Origin, PieceSource};
 use crate::store::{HeldBlob, PartialBlob, Slice};
 use crate::transfer::ReaderId;
 
 /// Beyond the window's end by less than this a reader waits for the window.
 const WINDOW_NEAR: u64 = 4 << 20;
 /// Where a place is that reads nothing at present.
-const NOWHERE: u64 = u64::MAX;
+pub(super) const NOWHERE: u64 = u64::MAX;
 
 pub(crate) struct Board {
     state: Mutex<State>,
@@ -30,38 +31,42 @@ pub(crate) struct Board {
     hungry: AtomicBool,
     /// Tells the flight's task to look at the notes, the window and the hash.
     pub(super) owner: Arc<Notify>,
+    /// Tells those who wait for stored bytes without being readers.
+    pub(super) arrived: Notify,
+    /// Body bytes received, by origin.
+    pub(super) came: [AtomicU64; Origin::ALL.len()],
 }
 
 #[derive(Default)]
-struct State {
-    closed: bool,
-    total: Option<u64>,
-    partial: Option<Arc<dyn PartialBlob>>,
+pub(super) struct State {
+    pub(super) closed: bool,
+    pub(super) total: Option<u64>,
+    pub(super) partial: Option<Arc<dyn PartialBlob>>,
     /// From here on bytes pass through memory.
-    relay: Option<Relay>,
+    pub(super) relay: Option<Relay>,
     verified: bool,
-    held: Option<HeldBlob>,
+    pub(super) held: Option<HeldBlob>,
     error: Option<ReadError>,
-    seats: BTreeMap<ReaderId, Seat>,
+    pub(super) seats: BTreeMap<ReaderId, Seat>,
     next_seat: u64,
     notes: Vec<Note>,
 }
 
-struct Relay {
-    window: Window,
+pub(super) struct Relay {
+    pub(super) window: Window,
     /// The next byte to come.
-    next: u64,
+    pub(super) next: u64,
     /// The digest will be known.
-    whole: bool,
-    full: bool,
+    pub(super) whole: bool,
+    pub(super) full: bool,
 }
 
-struct Seat {
+pub(super) struct Seat {
     answer: Answer,
-    at: u64,
+    pub(super) at: u64,
     remind_at: u64,
     fed: bool,
-    ejected: bool,
+    pub(super) ejected: bool,
     waker: Option<Waker>,
 }
 
@@ -81,6 +86,7 @@ pub(super) enum Note {
         reader: ReaderId,
         source: Arc<dyn PieceSource>,
         first: FetchRange,
+        repository: Option<Arc<str>>,
     },
     /// What an admitted reader, or another place of it, reads.
     Reads {
@@ -116,15 +122,17 @@ impl Board {
             state: Mutex::default(),
             hungry: AtomicBool::new(false),
             owner: Arc::new(Notify::new()),
+            arrived: Notify::new(),
+            came: Default::default(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a place; `None` when the flight is over.
-    pub(crate) fn join(&self, source: Arc<dyn PieceSource>, first: FetchRange) -> Option<ReaderId> {
+    pub(crate) fn join(&self, want: &Want) -> Option<ReaderId> {
         let mut state = self.lock();
         if state.closed {
             return None;
@@ -132,8 +140,9 @@ impl Board {
         let reader = state.sit(Answer::Waiting, 0);
         let joined = Note::Joined {
             reader,
-            source,
-            first,
+            source: want.source.clone(),
+            first: want.first.clone(),
+            repository: want.repository.clone(),
         };
         self.tell(state, joined);
         Some(reader)
@@ -277,58 +286,6 @@ impl Board {
         state.partial = partial;
     }
 
-    /// From `from` on bytes pass through memory.
-    pub(super) fn begin_relay(&self, from: u64, whole: bool) {
-        self.lock().relay.get_or_insert_with(|| Relay {
-            window: Window::default(),
-            next: from,
-            whole,
-            full: false,
-        });
-    }
-
-    /// Takes in bytes that pass through memory.
-    pub(super) fn relay(&self, offset: u64, bytes: bytes::Bytes) {
-        if let Some(relay) = &mut self.lock().relay {
-            relay.next = offset + bytes.len() as u64;
-            relay.window.put(offset, bytes);
-        }
-    }
-
-    /// False while the window is full of bytes that a reader still needs.
-    pub(super) fn relay_has_room(&self) -> bool {
-        let mut state = self.lock();
-        let slowest = state
-            .seats
-            .values()
-            .filter(|s| !s.ejected)
-            .map(|s| s.at)
-            .min();
-        let Some(relay) = &mut state.relay else {
-            return true;
-        };
-        relay.full = !relay.window.make_room(slowest.unwrap_or(u64::MAX));
-        !relay.full
-    }
-
-    /// Ends the readers that hold up all others of a full window; a lone reader may take its time.
-    pub(super) fn eject_slowest(&self) {
-        let mut state = self.lock();
-        let reading = |seat: &&Seat| !seat.ejected && seat.at != NOWHERE;
-        let places = || state.seats.values().filter(reading).map(|seat| seat.at);
-        let Some(slowest) = places().min() else {
-            return;
-        };
-        if places().count() < 2 {
-            return;
-        }
-        let slow = state.seats.values_mut().filter(|s| s.at == slowest);
-        slow.for_each(|seat| seat.ejected = true);
-        let wakers = state.take_wakers();
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
     /// Whether a waiting reader has not had a byte yet.
     pub(super) fn is_hungry(&self) -> bool {
         self.hungry.load(Ordering::Acquire)
@@ -353,6 +310,7 @@ impl Board {
         }
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        self.arrived.notify_waiters();
     }
 
     /// The digest fits: everything may be read.
@@ -363,6 +321,7 @@ impl Board {
         let wakers = state.take_wakers();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        self.arrived.notify_waiters();
     }
 
     /// Nothing more will come. Reads without an answer look for another flight, unless all end.
@@ -388,6 +347,7 @@ impl Board {
         let wakers = state.take_wakers();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        self.arrived.notify_waiters();
     }
 }
 
@@ -487,7 +447,7 @@ impl State {
         true
     }
 
-    fn take_wakers(&mut self) -> Vec<Waker> {
+    pub(super) fn take_wakers(&mut self) -> Vec<Waker> {
         let seats = self.seats.values_mut();
         seats.filter_map(|seat| seat.waker.take()).collect()
     }

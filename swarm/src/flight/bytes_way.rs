@@ -39,7 +39,7 @@ impl Flight {
         }
     }
 
-    fn say_relay(&self, error: &StoreError) {
+    pub(super) fn say_relay(&self, error: &StoreError) {
         self.shared
             .counters
             .passed_through
@@ -48,9 +48,14 @@ impl Flight {
             "cannot store this blob, passing it through");
     }
 
+    pub(super) fn count(&self, origin: Origin, len: u64) {
+        self.shared.counters.fetched(origin, len);
+        self.board.count(origin, len);
+    }
+
     pub(super) async fn take_frame(&mut self, fetch: FetchId, bytes: Bytes, origin: Origin) {
         let len = bytes.len() as u64;
-        self.shared.counters.fetched(origin, len);
+        self.count(origin, len);
         let Some(place) = self.transfer.place(fetch) else {
             return;
         };
@@ -88,7 +93,7 @@ impl Flight {
 
     /// Gives bytes that have just come for the first time to the hash, and to the window when the
     /// store does not take them.
-    fn hand_on(&self, at: Range<u64>, bytes: &Bytes) {
+    pub(super) fn hand_on(&self, at: Range<u64>, bytes: &Bytes) {
         let gaps = self.transfer.gaps(at.clone());
         if !self.relaying && gaps != [at.clone()] {
             return;
@@ -115,17 +120,22 @@ impl Flight {
             .wake(&|at| at < limit && transfer.first_gap_after(at) > at);
     }
 
-    /// The digest fits: lets the readers go on to the end, and has the store keep the blob.
-    pub(super) async fn keep(&mut self) {
-        let Some(partial) = self.partial.take().filter(|_| !self.relaying) else {
-            return self.board.verify(None);
-        };
+    /// The digest fits: lets the readers go on to the end, and has the store keep the blob. True if
+    /// it is held now.
+    pub(super) async fn keep(&mut self) -> bool {
         self.board.verify(None);
+        let Some(partial) = self.partial.take().filter(|_| !self.relaying) else {
+            return false;
+        };
         let published = tokio::task::spawn_blocking(move || partial.publish()).await;
         match published.unwrap_or_else(|error| Err(std::io::Error::other(error).into())) {
-            Ok(held) => self.board.verify(Some(held)),
+            Ok(held) => {
+                self.board.verify(Some(held));
+                true
+            }
             Err(error) => {
                 tracing::error!(digest = %self.digest.short(), %error, "cannot keep a verified blob");
+                false
             }
         }
     }

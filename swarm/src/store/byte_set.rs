@@ -24,6 +24,13 @@ impl ByteSet {
         Self::default()
     }
 
+    /// The set of these offsets.
+    pub fn of(range: Range<u64>) -> Self {
+        let mut set = Self::new();
+        set.insert(range);
+        set
+    }
+
     /// Adds all offsets of `range`.
     pub fn insert(&mut self, range: Range<u64>) {
         let Range { mut start, mut end } = range;

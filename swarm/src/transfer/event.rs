@@ -3,9 +3,11 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use super::crowd::{Order, PieceStep, Told};
 use crate::reader::{How, ReadError};
 use crate::source::{FetchRange, SourceError};
 use crate::store::ByteSet;
+use crate::tracker::{PeerId, Report};
 
 /// Time since the flight began.
 pub(crate) type Now = Duration;
@@ -25,11 +27,13 @@ pub(crate) struct FetchId(pub(crate) u64);
 /// What happened.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// A reader came; its source may be one that is known already.
+    /// A reader came; its source may be one that is known already. `here`: in the repository that
+    /// a leader is asked about.
     Joined {
         reader: ReaderId,
         source: SourceId,
         first: FetchRange,
+        here: bool,
     },
     /// An admitted reader says exactly what it reads, now or (an empty range) later. One that is not
     /// known yet is another place of the reader that brought the source.
@@ -58,6 +62,12 @@ pub(crate) enum Event {
     Paused { fetch: FetchId, paused: bool },
     /// A fetch's body ended before its end, or its request failed.
     Failed { fetch: FetchId, error: SourceError },
+    /// The leader of the blob's distribution has spoken, or there is none.
+    Told(Told),
+    /// Something became of a piece that was asked of a peer.
+    Piece { fetch: FetchId, step: PieceStep },
+    /// What a mate has of the blob, if it answered.
+    Present { peer: PeerId, has: Option<ByteSet> },
     /// The time that [`Transfer::deadline`] named has come.
     Tick,
 }
@@ -71,6 +81,16 @@ pub(crate) enum Action {
         source: SourceId,
         range: FetchRange,
     },
+    /// Ask a leader to take part, and say `Told` what it says, or that there is none.
+    Join { reading_at: u64 },
+    /// Drop the place at the leader.
+    Leave,
+    /// Tell the leader.
+    Report(Report),
+    /// Ask a peer for a piece; its bytes are judged and stored as a whole.
+    FetchPiece { fetch: FetchId, order: Order },
+    /// Ask a mate which bytes it has.
+    AskPresent { peer: PeerId },
     /// Drop the request or body; nothing more of it is wanted.
     Cancel { fetch: FetchId },
     /// The size is known: take the blob up in the store, then say `Begun` or `Relaying`.

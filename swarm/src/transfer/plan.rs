@@ -13,7 +13,7 @@ use super::{
 use crate::source::FetchRange;
 
 /// The first byte that somebody misses.
-struct Demand {
+pub(super) struct Demand {
     at: u64,
     /// Nothing is wanted for it from here on.
     end: u64,
@@ -21,6 +21,18 @@ struct Demand {
     reader: Option<ReaderId>,
     /// Near enough to be fetched now. If not, it only keeps a running fetch alive.
     now: bool,
+}
+
+impl Demand {
+    /// The fill's, for these bytes.
+    pub(super) fn of_fill(bytes: Range<u64>) -> Self {
+        Self {
+            at: bytes.start,
+            end: bytes.end,
+            reader: None,
+            now: true,
+        }
+    }
 }
 
 impl Transfer {
@@ -34,6 +46,18 @@ impl Transfer {
         if self.readers.is_empty() && !self.fill && !self.is_whole() {
             return self.finish(None);
         }
+        self.join_crowd(now);
+        self.plan_fetches(now);
+        self.plan_headless(now);
+        if self.over {
+            return;
+        }
+        self.set_stops();
+        self.remind();
+        self.prune_sources();
+    }
+
+    pub(super) fn plan_fetches(&mut self, now: Now) {
         let mut needed = BTreeSet::new();
         let (mut stuck, mut waits) = (false, false);
         for demand in self.demands() {
@@ -53,24 +77,28 @@ impl Transfer {
                 None => {}
             }
         }
-        let unneeded = |id: &FetchId| !needed.contains(id);
-        let unneeded: Vec<_> = self.fetches.keys().copied().filter(unneeded).collect();
-        for fetch in unneeded {
+        let headless = self.is_headless();
+        let brings = |f: &Fetch| headless && self.present.first_gap_after(f.at) < f.end;
+        let unneeded = |(id, f): &(&FetchId, &Fetch)| !needed.contains(id) && !brings(f);
+        let unneeded = self.fetches.iter().filter(unneeded).map(|(&id, _)| id);
+        for fetch in unneeded.collect::<Vec<_>>() {
             self.cancel(fetch);
+        }
+        if self.crowd_fills() {
+            // A reader that its own source does not serve waits for what the swarm brings.
+            return;
         }
         if stuck && self.fetches.is_empty() {
             let error = self.sources.last_error().map(ReadError::Source);
             return self.finish(Some(error.unwrap_or(ReadError::ShutDown)));
         }
         self.retry_at = self.sources.next_retry(now).filter(|_| waits);
-        self.set_stops();
-        self.remind();
-        self.prune_sources();
     }
 
     /// Tells waiting readers what the size means for them.
     fn refuse_and_admit(&mut self) {
         let Some(total) = self.total else { return };
+        let public = self.is_public();
         let asked: BTreeSet<SourceId> = self
             .fetches
             .values()
@@ -83,8 +111,13 @@ impl Transfer {
                 refused.push(id);
             } else if !asked.contains(&reader.source) {
                 reader.admitted = true;
-                let proven = self.sources.is_proven(reader.source);
-                let how = if proven { How::Started } else { How::Joined };
+                let how = if self.sources.is_proven(reader.source) {
+                    How::Started
+                } else if public && reader.here {
+                    How::Shared
+                } else {
+                    How::Joined
+                };
                 self.actions.push(Action::Admit { reader: id, how });
             }
         }
@@ -119,13 +152,17 @@ impl Transfer {
             return self.relay_demand(relay).into_iter().collect();
         }
         let at = self.present.first_gap_after(0);
-        let fill = (self.fill && at < end).then_some(Demand {
+        let swarm_fills = self.crowd_fills();
+        let fill = (self.fill && at < end && !swarm_fills).then_some(Demand {
             at,
             end,
             reader: None,
             now: true,
         });
         let of_reader = |(&id, reader): (&ReaderId, &Reader)| {
+            if swarm_fills && (self.total.is_none() || reader.wants_fill(self.total)) {
+                return None;
+            }
             let (from, missing) = self.missing_of(reader)?;
             Some(Demand {
                 at: missing.start,
@@ -175,7 +212,7 @@ impl Transfer {
             .map(|(&id, _)| id)
     }
 
-    fn start(&mut self, demand: &Demand, now: Now) -> Result<FetchId, Choice> {
+    pub(super) fn start(&mut self, demand: &Demand, now: Now) -> Result<FetchId, Choice> {
         let reader = demand.reader.and_then(|id| self.readers.get(&id));
         let choice = self.sources.choose(reader.map(|r| r.source), now);
         let Choice::Ask { source, ranged } = choice else {

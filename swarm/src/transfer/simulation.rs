@@ -38,7 +38,7 @@ const NATURES: [Nature; 8] = [
     Nature::Lies,
 ];
 
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -49,11 +49,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
-    fn one_in(&mut self, count: u64) -> bool {
+    pub(super) fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
 }
@@ -223,6 +223,7 @@ impl World {
                 self.forgotten.insert(source);
             }
             Action::Finish { error } => self.finished = Some(error),
+            of_swarm => panic!("there is no swarm here: {of_swarm:?}"),
         }
         None
     }
@@ -253,6 +254,7 @@ impl World {
             reader: id,
             source,
             first,
+            here: false,
         });
     }
 

@@ -16,6 +16,7 @@ fn begun(total: u64, first: FetchRange) -> Transfer {
         reader: ReaderId(0),
         source: SourceId(0),
         first: first.clone(),
+        here: false,
     };
     let asked = fetches(&transfer.on(joined, Duration::ZERO));
     assert_eq!(asked, std::slice::from_ref(&first));

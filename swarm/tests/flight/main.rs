@@ -65,6 +65,7 @@ fn want(digest: &Digest, first: FetchRange, source: &Arc<Scripted>) -> Want {
         digest: *digest,
         scope: FlightScope::new("registry.example"),
         first,
+        repository: None,
         source: source.clone(),
     }
 }

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 /// How much unused time may be saved up, as bytes of a burst.
 const BURST: Duration = Duration::from_millis(100);
 
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     bytes_per_second: u64,
     /// When all that was taken is paid for.
     paid_at: Mutex<Option<Instant>>,
 }
 
 impl Bucket {
-    pub(super) fn new(bytes_per_second: u64) -> Self {
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
         Self {
             bytes_per_second: bytes_per_second.max(1),
             paid_at: Mutex::new(None),
@@ -25,7 +25,7 @@ impl Bucket {
     }
 
     /// Takes `bytes`; the instant before which the taker must not take again.
-    pub(super) fn take(&self, bytes: usize, now: Instant) -> Option<Instant> {
+    pub(crate) fn take(&self, bytes: usize, now: Instant) -> Option<Instant> {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
         let mut paid_at = self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = now.checked_sub(BURST).unwrap_or(now);

@@ -107,14 +107,20 @@ fn cost(quick: bool) -> Vec<Value> {
 fn ratio(quick: bool) -> Vec<Value> {
     let slots = Options::default().up_slots;
     println!("Flash crowd to T* = S/B (1 + (floor(log2 N) + 1)/k), {slots} slots, shared links\n");
-    println!("| nodes | pieces | latency, piece times | last | median | first byte, s | seed sends |");
+    println!(
+        "| nodes | pieces | latency, piece times | last | median | first byte, s | seed sends |"
+    );
     println!("|---|---|---|---|---|---|---|");
     let mut rows = Vec::new();
     for (nodes, total) in [(8, 200), (16, 200), (32, 200), (1_000, 64), (10_000, 64)] {
         if quick && nodes > 1_000 {
             continue;
         }
-        for latency in if nodes > 1_000 { vec![0.15] } else { vec![0.05, 0.15, 0.3] } {
+        for latency in if nodes > 1_000 {
+            vec![0.15]
+        } else {
+            vec![0.05, 0.15, 0.3]
+        } {
             let world = World::crowd(nodes, total * MIB).latency_in_pieces(latency);
             let outcome = run(&world);
             let pieces = world.blobs[0].count();

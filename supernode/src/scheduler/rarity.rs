@@ -3,6 +3,8 @@
 //! Pieces are kept by classes of their count's magnitude, so that the rarest piece that one node
 //! has and another lacks is found by a few words of bits, whatever the number of nodes.
 
+use std::mem::size_of;
+
 use super::bits::Bits;
 
 /// Classes: none, 1, 2-3, 4-7, ...; the last takes all that is beyond.
@@ -91,7 +93,11 @@ impl Rarity {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let classes: usize = self.classes.iter().map(Bits::memory_bytes).sum();
+        let classes: usize = self
+            .classes
+            .iter()
+            .map(|bits| size_of::<Bits>() + bits.memory_bytes())
+            .sum();
         self.counts.capacity() * 4 + classes
     }
 }

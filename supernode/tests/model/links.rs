@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 
 /// How rates are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Links {
+pub(crate) enum Links {
     Shared,
     MaxMin,
     Coarse,
@@ -19,11 +19,11 @@ pub enum Links {
 
 /// A transfer.
 #[derive(Clone, Copy, Debug)]
-pub struct Flow {
-    pub sender: usize,
-    pub receiver: usize,
-    pub blob: u32,
-    pub piece: u32,
+pub(crate) struct Flow {
+    pub(crate) sender: usize,
+    pub(crate) receiver: usize,
+    pub(crate) blob: u32,
+    pub(crate) piece: u32,
     left: f64,
     rate: f64,
     since: u64,
@@ -41,7 +41,7 @@ struct End {
 
 /// All links and transfers; times in nanoseconds.
 #[derive(Debug)]
-pub struct Network {
+pub(crate) struct Network {
     links: Links,
     ends: Vec<End>,
     flows: Vec<Option<Flow>>,
@@ -51,7 +51,7 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn new(links: Links, rates: impl Iterator<Item = (f64, f64)>) -> Self {
+    pub(crate) fn new(links: Links, rates: impl Iterator<Item = (f64, f64)>) -> Self {
         let ends = rates.map(|(up, down)| End {
             up,
             down,
@@ -68,7 +68,7 @@ impl Network {
     }
 
     /// Starts a transfer.
-    pub fn start(&mut self, now: u64, ends: (usize, usize), what: (u32, u32), bytes: f64) {
+    pub(crate) fn start(&mut self, now: u64, ends: (usize, usize), what: (u32, u32), bytes: f64) {
         let flow = Flow {
             sender: ends.0,
             receiver: ends.1,
@@ -101,7 +101,7 @@ impl Network {
     }
 
     /// When the next transfer ends.
-    pub fn next(&mut self) -> Option<u64> {
+    pub(crate) fn next(&mut self) -> Option<u64> {
         while let Some(Reverse((when, at, version))) = self.done.peek().copied() {
             if self.flows[at as usize].is_some() && self.versions[at as usize] == version {
                 return Some(when);
@@ -112,14 +112,19 @@ impl Network {
     }
 
     /// Ends the next transfer.
-    pub fn end_next(&mut self) -> Option<Flow> {
+    pub(crate) fn end_next(&mut self) -> Option<Flow> {
         let when = self.next()?;
         let Reverse((_, at, _)) = self.done.pop()?;
         self.remove(when, at)
     }
 
     /// Breaks all transfers that fit.
-    pub fn cancel(&mut self, now: u64, host: usize, fits: impl Fn(&Flow) -> bool) -> Vec<Flow> {
+    pub(crate) fn cancel(
+        &mut self,
+        now: u64,
+        host: usize,
+        fits: impl Fn(&Flow) -> bool,
+    ) -> Vec<Flow> {
         let end = &self.ends[host];
         let all = end.sending.iter().chain(&end.receiving).copied();
         let fitting: Vec<u32> = all
@@ -130,7 +135,7 @@ impl Network {
     }
 
     /// Nothing goes in or out of this one any more.
-    pub fn freeze(&mut self, now: u64, host: usize) {
+    pub(crate) fn freeze(&mut self, now: u64, host: usize) {
         self.ends[host].frozen = true;
         let end = &self.ends[host];
         let all: Vec<u32> = end.sending.iter().chain(&end.receiving).copied().collect();
@@ -181,7 +186,7 @@ impl Network {
     }
 
     fn set_rate(&mut self, now: u64, at: u32) {
-        let Some(mut flow) = self.flows[at as usize] else {
+        let Some(flow) = self.flows[at as usize] else {
             return;
         };
         let rate = self.rate_of(&flow);

@@ -57,7 +57,7 @@ struct Run<'a> {
 }
 
 /// Runs a world to its end.
-pub fn run(world: &World) -> Outcome {
+pub(crate) fn run(world: &World) -> Outcome {
     let mut run = Run::new(world);
     run.begin();
     while run.unfinished > 0 && run.step() {}
@@ -184,6 +184,9 @@ impl<'a> Run<'a> {
                 from,
                 ..
             } => {
+                let has = &self.nodes[node.0 as usize].has[blob.0 as usize];
+                assert!(!bit(has, piece.get()), "{node:?} has {piece} of {blob:?}");
+                assert_ne!(node, from);
                 let outcome = &mut self.outcome;
                 outcome.decisions += 1;
                 for part in [node.0, blob.0, piece.get(), from.0] {

@@ -76,7 +76,11 @@ async fn pull(
     layout: Option<Layout>,
 ) -> Result<Report, Failure> {
     let plan = plan::make(&front, wanted, platforms).await?;
-    let board = Arc::new(Board::new(wanted.name.to_string(), &plan.parts));
+    let board = Arc::new(Board::new(
+        wanted.name.to_string(),
+        &args.admin,
+        &plan.parts,
+    ));
     let fetching = Fetching {
         front,
         layout: layout.clone(),
@@ -84,9 +88,8 @@ async fn pull(
     };
     tokio::select! {
         fetched = fetching.all(&plan.parts) => fetched?,
-        never = board.watch(&args.admin) => match never {},
+        never = board.watch() => match never {},
     }
-    board.look(&args.admin).await;
     if let Some(layout) = &layout {
         tokio::task::block_in_place(|| complete(layout, wanted, &plan))?;
     }

@@ -112,7 +112,15 @@ fn the_first_page_fits_and_names_commands_that_exist() {
     let readme = text("README.md");
     assert!(readme.lines().count() < 120);
     assert!(readme.contains("cargo run --release -- up") && readme.contains("scripts/test"));
-    for command in ["up", "proxy", "supernode", "setup", "status"] {
+    for command in [
+        "up",
+        "proxy",
+        "supernode",
+        "pull",
+        "preheat",
+        "setup",
+        "status",
+    ] {
         assert_eq!(machine.run([command, "--help"]).code, 0, "{command}");
     }
     for link in readme.split("](").skip(1) {

@@ -82,6 +82,8 @@ async fn an_image_becomes_a_layout_that_is_whole_and_is_not_fetched_twice() {
     let report = place.pulled(&output);
     assert_eq!(report["digest"], json!(image.manifest));
     assert_eq!(report["parts"].as_array().unwrap().len(), 4);
+    let sources = json!({"store": 0, "peer": 0, "supernode": 0, "upstream": 3 * MIB});
+    assert_eq!(part(&report, &image.layers[0])["sources"], sources);
 
     for digest in image.blobs().chain([&image.manifest]) {
         assert_eq!(sha256(&blob(&folder, digest)), *digest);

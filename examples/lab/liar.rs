@@ -5,7 +5,9 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -13,25 +15,36 @@ use anyhow::{Context as _, Result};
 use crate::net::inside;
 use crate::place::{PEER_PORT, Place};
 
-/// A running liar; ends with the process, its node or the connection.
+/// Between looks for a new connection.
+const ROUND: Duration = Duration::from_millis(2);
+
+/// A running liar; its port is free again when it is dropped. A connection ends with its node or the asker.
 pub(crate) struct Liar {
     /// When it lied.
     lies: Arc<Mutex<Vec<Instant>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Liar {
     /// Listens at the node's address; the node itself listens at the same port on loopback.
     pub(crate) fn start(node: Place) -> Result<Self> {
         let lies = Arc::<Mutex<Vec<Instant>>>::default();
-        let noted = Arc::clone(&lies);
-        inside(node.namespace(), move || {
+        let stop = Arc::<AtomicBool>::default();
+        let (noted, stopped) = (Arc::clone(&lies), Arc::clone(&stop));
+        let thread = inside(node.namespace(), move || {
             let listener = TcpListener::bind(node.port(PEER_PORT))?;
+            listener.set_nonblocking(true)?;
             // Started from here, so that it and what it dials are within the namespace.
-            std::thread::spawn(move || accept(&listener, &noted));
-            Ok(())
+            let accept = move || accept(&listener, &noted, &stopped);
+            Ok(std::thread::spawn(accept))
         })
         .context("starting the liar")?;
-        Ok(Self { lies })
+        Ok(Self {
+            lies,
+            stop,
+            thread: Some(thread),
+        })
     }
 
     /// The moments at which it lied so far.
@@ -40,14 +53,28 @@ impl Liar {
     }
 }
 
-fn accept(listener: &TcpListener, lies: &Arc<Mutex<Vec<Instant>>>) {
-    for asker in listener.incoming().flatten() {
+impl Drop for Liar {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, lies: &Arc<Mutex<Vec<Instant>>>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let Ok((asker, _)) = listener.accept() else {
+            std::thread::sleep(ROUND);
+            continue;
+        };
         let lies = Arc::clone(lies);
         std::thread::spawn(move || drop(pass(asker, &lies)));
     }
 }
 
 fn pass(mut asker: TcpStream, lies: &Mutex<Vec<Instant>>) -> Result<()> {
+    asker.set_nonblocking(false)?;
     let node = SocketAddr::from((Ipv4Addr::LOCALHOST, PEER_PORT));
     // The node may not listen yet.
     let node = retry(|| TcpStream::connect(node))?;

@@ -20,7 +20,7 @@ use crate::place::PREFIX;
 use crate::{command, memory, say};
 
 /// Set in the worker.
-const WORKER: &str = "DARNER_LAB_WORKER";
+const WORKER: &str = "LAB_WORKER";
 
 /// Where the lab notes what it must put back; on a tmpfs, since namespaces do not outlive a boot either.
 const NOTES: &str = "/run/darner-lab";

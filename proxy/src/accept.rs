@@ -5,8 +5,27 @@
 //! another (distribution's schema2 rewriting), so what a tag means is remembered for each class.
 //! Quality values are dropped: no registry orders by them. Order and spelling do not matter.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use oci::media_type::essence;
+
+/// What registries keep as manifests.
+const MANIFESTS: [&str; 4] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+
+/// The lines of a reader of our own, who takes any image.
+pub(crate) fn any_image() -> HeaderMap {
+    let lines = MANIFESTS.map(|kind| (header::ACCEPT, HeaderValue::from_static(kind)));
+    lines
+        .into_iter()
+        .fold(HeaderMap::new(), |mut headers, (name, kind)| {
+            headers.append(name, kind);
+            headers
+        })
+}
 
 /// Longest text kept for a class; a longer list is a class of its own that is cut here.
 const CLASS_LENGTH_MAX: usize = 1024;

@@ -1,4 +1,4 @@
-//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`.
+//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`, `/flights`.
 //!
 //! Invariant: read-only, and nothing secret on any page. Deliberately not here: what is counted.
 
@@ -11,9 +11,11 @@ use ::http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use ::http::{HeaderValue, Method, Response, StatusCode};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use swarm::Engine;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::flights;
 use crate::http::{Limits, ResponseBody, Traffic, serve};
 use crate::metrics::{Metrics, Snapshot};
 
@@ -60,6 +62,7 @@ pub struct Pages {
     metrics: Arc<Metrics>,
     started: Instant,
     swarm: Option<Swarm>,
+    flights: Option<Engine>,
 }
 
 /// What `/status` says of the swarm, asked for at each request.
@@ -80,6 +83,7 @@ impl Pages {
             metrics,
             started: Instant::now(),
             swarm: None,
+            flights: None,
         }
     }
 
@@ -90,6 +94,13 @@ impl Pages {
         tell: impl Fn() -> serde_json::Value + Send + Sync + 'static,
     ) -> Self {
         self.swarm = Some(Swarm(Arc::new(tell)));
+        self
+    }
+
+    /// The same with `/flights` of this engine.
+    #[must_use]
+    pub(crate) fn with_flights(mut self, engine: Engine) -> Self {
+        self.flights = Some(engine);
         self
     }
 
@@ -110,10 +121,14 @@ impl Pages {
             Some(Page::Ready) if metrics.ready() => answer(StatusCode::OK, TEXT, "ok\n"),
             Some(Page::Ready) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n"),
             Some(Page::Status) => self.status(),
+            Some(Page::Flights) => {
+                let shown = self.flights.as_ref().map(flights::shown);
+                json(&shown.unwrap_or_default())
+            }
             None => answer(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "not found; hint: /metrics, /livez, /readyz and /status are here, \
+                "not found; hint: /metrics, /livez, /readyz, /status and /flights are here, \
                  the registry is on the other port\n",
             ),
         };
@@ -133,12 +148,16 @@ impl Pages {
             counts: self.metrics.snapshot(),
             swarm: self.swarm.as_ref().map(|swarm| (swarm.0)()),
         };
-        match serde_json::to_vec(&status) {
-            Ok(json) => answer(StatusCode::OK, JSON, json),
-            Err(error) => {
-                tracing::error!(%error, "status cannot be written as json");
-                answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "no status\n")
-            }
+        json(&status)
+    }
+}
+
+fn json(page: &impl Serialize) -> Response<ResponseBody> {
+    match serde_json::to_vec(page) {
+        Ok(json) => answer(StatusCode::OK, JSON, json),
+        Err(error) => {
+            tracing::error!(%error, "a page cannot be written as json");
+            answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "no page\n")
         }
     }
 }
@@ -162,6 +181,7 @@ enum Page {
     Live,
     Ready,
     Status,
+    Flights,
 }
 
 impl Page {
@@ -171,6 +191,7 @@ impl Page {
             "/livez" => Some(Self::Live),
             "/readyz" => Some(Self::Ready),
             "/status" => Some(Self::Status),
+            "/flights" => Some(Self::Flights),
             _ => None,
         }
     }

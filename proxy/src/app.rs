@@ -250,7 +250,8 @@ impl App {
 
     /// The admin port's pages, for a port of another's.
     pub fn pages(&self) -> Pages {
-        let pages = Pages::new(self.about(), self.front.metrics.clone());
+        let pages = Pages::new(self.about(), self.front.metrics.clone())
+            .with_flights(self.front.engine.clone());
         let Some(attending) = &self.attending else {
             return pages;
         };

@@ -16,6 +16,7 @@ mod read;
 mod resolve;
 
 pub(crate) use owner::Owners;
+pub(crate) use read::is_kept_by_registries;
 pub(crate) use resolve::Failure;
 
 use std::time::{Duration, Instant};
@@ -84,9 +85,30 @@ pub(crate) async fn bring(
     reader: &Reader,
     reference: &Reference,
 ) -> Result<u64, Refusal> {
+    let document = open(front, reader, reference).await?;
+    Ok(document.bytes.len() as u64)
+}
+
+/// A manifest, without a client.
+pub(crate) struct Document {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: HeaderValue,
+    pub(crate) bytes: Bytes,
+}
+
+/// Finds what a reference means, and reads it.
+pub(crate) async fn open(
+    front: &Front,
+    reader: &Reader,
+    reference: &Reference,
+) -> Result<Document, Refusal> {
     let resolution = resolve::resolve(front, reader, reference, false).await?;
     let (bytes, _) = read::bytes(front, reader, &resolution).await?;
-    Ok(bytes.len() as u64)
+    Ok(Document {
+        digest: resolution.digest,
+        media_type: resolution.media_type,
+        bytes,
+    })
 }
 
 fn headers(resolution: &Resolution) -> HeaderMap {

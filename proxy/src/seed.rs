@@ -3,18 +3,23 @@
 //! Invariant: nothing read here was had with a client's credential or with an account of the
 //! operator. Deliberately not here: what becomes of the bytes, and who asks.
 
+mod image;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use http::header;
 use oci::{Digest, Registry, Repository};
 use swarm::{BlobReader, Engine};
 
-use crate::accept::AcceptClass;
+use crate::accept::{AcceptClass, any_image};
 use crate::blobs::{self, NotPublic};
 use crate::front::{Front, Reader};
 use crate::place::Place;
 use crate::upstream::Credential;
+
+pub use image::{ImageParts, ImageRefusal, Part};
 
 /// A node's way to public blobs. Cheap to clone.
 #[derive(Clone)]
@@ -104,12 +109,13 @@ impl Seed {
     fn reader(&self, place: &Place) -> Result<Reader, SeedRefusal> {
         let upstream = self.front.upstreams.get(&place.registry);
         let unknown = SeedRefusal::NotShared("the supernode does not know the registry");
+        let headers = any_image();
         Ok(Reader {
             place: place.clone(),
             upstream: upstream.ok_or(unknown)?,
             credential: Credential::Nobody,
-            accept: Vec::new(),
-            class: AcceptClass::of(&http::HeaderMap::new()),
+            accept: headers.get_all(header::ACCEPT).iter().cloned().collect(),
+            class: AcceptClass::of(&headers),
             by_ns: false,
         })
     }

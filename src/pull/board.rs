@@ -3,12 +3,13 @@
 //!
 //! Invariant: a source is shown only if the node told it. Deliberately not here: any fetching.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use serde::{Deserialize, Serialize};
+use proxy::flights::{Came, FlightShown};
+use serde::Serialize;
 
 use crate::ask;
 use crate::pull::plan::{Part, PartKind};
@@ -34,23 +35,6 @@ pub(crate) struct Sources {
     pub(crate) upstream: u64,
 }
 
-/// One flight, as the node's admin port tells it.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Flight {
-    digest: String,
-    #[serde(default)]
-    present: u64,
-    from: FlightFrom,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct FlightFrom {
-    upstream: u64,
-    supernode: u64,
-    peer: u64,
-}
-
 /// What became of a part.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct State {
@@ -59,6 +43,8 @@ pub(crate) struct State {
     began: Option<Instant>,
     /// How long it took, once it is whole.
     pub(crate) took: Option<Duration>,
+    /// The node held it before it was asked: no flight is about it.
+    held: bool,
     /// It was in the layout already and was not fetched.
     pub(crate) already: bool,
     /// Where its bytes came from, if the node told.
@@ -75,14 +61,17 @@ struct Row {
 /// The state of all parts of a pull.
 pub(crate) struct Board {
     what: String,
+    admin: String,
+    /// Whether the node tells its flights, as far as is known.
+    tells: AtomicBool,
     began: Instant,
     rows: Vec<Row>,
     bars: MultiProgress,
 }
 
 impl Board {
-    /// For these parts of `what`.
-    pub(crate) fn new(what: String, parts: &[Part]) -> Self {
+    /// For these parts of `what`; the node at `admin` is asked where bytes come from.
+    pub(crate) fn new(what: String, admin: &str, parts: &[Part]) -> Self {
         let bars = MultiProgress::new();
         let style = ProgressStyle::with_template(BAR)
             .expect("the template is a constant and parses")
@@ -110,6 +99,8 @@ impl Board {
         let rows = parts.iter().map(row).collect();
         Self {
             what,
+            admin: admin.to_owned(),
+            tells: AtomicBool::new(true),
             began: Instant::now(),
             rows,
             bars,
@@ -122,6 +113,7 @@ impl Board {
         let mut state = row.state();
         state.size = state.size.or(size);
         state.began = Some(Instant::now());
+        state.held = held;
         if let Some(size) = state.size {
             row.bar.set_length(size);
             if held {
@@ -143,11 +135,18 @@ impl Board {
     }
 
     /// A part is whole and its digest fits.
-    pub(crate) fn end(&self, index: usize) {
+    pub(crate) async fn end(&self, index: usize) {
         let row = &self.rows[index];
-        let mut state = row.state();
-        state.size = Some(row.done.load(Ordering::Relaxed));
-        state.took = state.began.map(|began| began.elapsed());
+        let held = {
+            let mut state = row.state();
+            state.size = Some(row.done.load(Ordering::Relaxed));
+            state.took = state.began.map(|began| began.elapsed());
+            state.held
+        };
+        if !held {
+            self.look().await;
+        }
+        let state = row.state();
         row.bar.set_message(state.words());
         row.bar.finish();
         drop(state);
@@ -179,12 +178,11 @@ impl Board {
 
     /// Asks the node where bytes come from, and writes lines where there is no terminal. Never
     /// ends; dropping it is safe.
-    pub(crate) async fn watch(&self, admin: &str) -> std::convert::Infallible {
+    pub(crate) async fn watch(&self) -> std::convert::Infallible {
         let mut line_at = tokio::time::Instant::now() + LINE_EVERY;
-        let mut tells = true;
         loop {
             tokio::time::sleep(ASK_EVERY).await;
-            tells = tells && self.look(admin).await;
+            self.look().await;
             if tokio::time::Instant::now() >= line_at {
                 line_at += LINE_EVERY;
                 self.line();
@@ -192,44 +190,45 @@ impl Board {
         }
     }
 
-    /// Asks once; whether the node tells its flights at all.
-    pub(crate) async fn look(&self, admin: &str) -> bool {
-        let Ok((status, body)) = ask::get(admin, "/flights").await else {
+    /// Asks the node once, unless it is known to tell nothing.
+    async fn look(&self) {
+        if !self.tells.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok((status, body)) = ask::get(&self.admin, "/flights").await else {
             // It may be busy; it is asked again.
-            return true;
+            return;
         };
-        let flights: Option<Vec<Flight>> = status
+        let flights: Option<Vec<FlightShown>> = status
             .is_success()
             .then(|| serde_json::from_slice(&body).ok())
             .flatten();
         match flights {
-            Some(flights) => {
-                self.learn(&flights);
-                true
-            }
-            None => false,
+            Some(flights) => self.learn(&flights),
+            None => self.tells.store(false, Ordering::Relaxed),
         }
     }
 
-    fn learn(&self, flights: &[Flight]) {
+    fn learn(&self, flights: &[FlightShown]) {
         for row in &self.rows {
             let digest = row.part.digest.to_string();
             let Some(flight) = flights.iter().find(|flight| flight.digest == digest) else {
                 continue;
             };
-            let FlightFrom {
+            let Came {
                 upstream,
                 supernode,
                 peer,
             } = flight.from;
             let mut state = row.state();
-            if state.already || state.began.is_none() {
+            if state.held || state.began.is_none() {
                 continue;
             }
+            let total = flight.total.or(state.size).unwrap_or_default();
             let fetched = upstream.saturating_add(supernode).saturating_add(peer);
             state.sources = Some(Sources {
                 // Left over from an earlier flight.
-                store: flight.present.saturating_sub(fetched),
+                store: if flight.over { total } else { flight.present }.saturating_sub(fetched),
                 peer,
                 supernode,
                 upstream,
@@ -338,20 +337,21 @@ mod tests {
             size: Some(100),
         };
         let parts = [part(PartKind::Config, "c"), part(PartKind::Layer, "l")];
-        Board::new("x".to_owned(), &parts)
+        Board::new("x".to_owned(), "127.0.0.1:1", &parts)
     }
 
-    fn flights(text: &str) -> Vec<Flight> {
+    fn flights(text: &str) -> Vec<FlightShown> {
         let digest = Digest::sha256(b"l").to_string();
         serde_json::from_str(&text.replace("DIGEST", &digest)).unwrap()
     }
 
-    #[test]
-    fn a_flight_tells_the_sources_of_its_part() {
+    #[tokio::test]
+    async fn a_flight_tells_the_sources_of_its_part() {
         let board = board();
         let told = flights(
-            r#"[{"digest": "DIGEST", "total": 100, "present": 100,
-                "from": {"upstream": 10, "supernode": 0, "peer": 60}}, {"digest": "x", "from": {}}]"#,
+            r#"[{"digest": "DIGEST", "registry": "r", "total": 100, "present": 0, "over": true,
+                "from": {"upstream": 10, "supernode": 0, "peer": 60}},
+                {"digest": "x", "registry": "r"}]"#,
         );
         // Not begun: the flight is another client's.
         board.learn(&told);
@@ -359,7 +359,7 @@ mod tests {
         board.begin(1, None, false);
         board.learn(&told);
         board.add(1, 100);
-        board.end(1);
+        board.end(1).await;
         let (_, state) = board.parts().nth(1).unwrap();
         let sources = state.sources.unwrap();
         assert_eq!(sources.words(), "from store 30 %, peer 60 %, upstream 10 %");

@@ -90,7 +90,7 @@ impl Fetching {
         }
         let kept = block_in_place(|| incoming.as_mut().map_or(Ok(()), |file| file.keep()));
         self.fine(kept)?;
-        self.board.end(index);
+        self.board.end(index).await;
         Ok(())
     }
 

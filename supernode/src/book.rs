@@ -9,18 +9,22 @@
 mod blob;
 mod crowd;
 mod node;
+mod preheat;
 mod seeding;
 mod slots;
 mod status;
 mod wants;
 
-use std::collections::{BTreeSet, HashMap};
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use oci::Digest;
 use proxy::place::Place;
 use swarm::Verdict;
-use swarm::wire::{self, Hello, node_says, supernode_says::Word};
+use swarm::wire::{self, Hello, PreheatProgress, node_says, supernode_says::Word};
 
 pub(crate) use node::candidates;
 pub(crate) use seeding::Opened;
@@ -29,6 +33,7 @@ pub use status::{BlobStatus, NodeStatus, SwarmStatus};
 use crate::scheduler::{Action, BlobKey, Event, NodeKey, Now, Options, Scheduler};
 use blob::Blob;
 use node::Node;
+use preheat::Preheating;
 use slots::Slots;
 
 /// Ticks without a word after which a node is not asked for pieces: a good second.
@@ -45,6 +50,10 @@ pub(crate) struct Turn {
     pub(crate) words: Vec<(NodeKey, Word)>,
     /// What to ask of upstream.
     pub(crate) tasks: Vec<Task>,
+    /// How far preheats are, by number.
+    pub(crate) progress: Vec<(u64, PreheatProgress)>,
+    /// Preheats that are over, after that.
+    pub(crate) finished: Vec<u64>,
     /// Nodes whose streams are to end.
     pub(crate) drops: Vec<NodeKey>,
 }
@@ -75,6 +84,9 @@ pub(crate) struct Book {
     /// Counts names and addresses given to nodes.
     editions: u64,
     actions: Vec<Action>,
+    preheats: BTreeMap<u64, Preheating>,
+    /// Counts preheats.
+    tasks: u64,
 }
 
 impl Book {
@@ -90,6 +102,8 @@ impl Book {
             uses: 0,
             editions: 0,
             actions: Vec::new(),
+            preheats: BTreeMap::new(),
+            tasks: 0,
         }
     }
 
@@ -131,6 +145,7 @@ impl Book {
             return;
         };
         tracing::info!(node = node.name, id = node.id, "a node is gone");
+        self.leaves_preheats(key, turn);
         for digest in &node.holds {
             self.drop_holder(digest, key);
         }
@@ -157,7 +172,8 @@ impl Book {
             self.decide(Event::Spoke { node: key });
         }
         match word {
-            Word::Alive(_) | Word::Hello(_) | Word::Fetched(_) => {}
+            Word::Alive(_) | Word::Hello(_) => {}
+            Word::Fetched(fetched) => self.fetched(key, &fetched, turn),
             Word::Want(want) => self.wants(key, &want, turn),
             Word::Reports(reports) => {
                 for report in reports.list {

@@ -9,11 +9,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use oci::Digest;
-use proxy::SeedRefusal;
+use oci::{Digest, ImageName, Platform};
 use proxy::place::Place;
-use swarm::attend::outbox::Outbox;
-use swarm::wire::{Hello, SupernodeSays, node_says};
+use proxy::{ImageParts, ImageRefusal, SeedRefusal};
+use swarm::attend::outbox::{Outbox, Outgoing};
+use swarm::wire::{Hello, PreheatProgress, SupernodeSays, node_says};
 use swarm::{PieceDigest, Verdict};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -27,6 +27,10 @@ use crate::seeding::Seeding;
 const TICK: Duration = Duration::from_millis(250);
 /// Commands that are taken in at once.
 const BATCH: usize = 256;
+/// Images on their way to nodes at once.
+const PREHEATS_MAX: usize = 64;
+/// Words about one of them that wait for whoever asked.
+const PROGRESS: usize = 1 << 16;
 
 /// What the leader is told.
 #[derive(Debug)]
@@ -58,6 +62,33 @@ pub(crate) enum Command {
         digest: Digest,
         outcome: Result<(), String>,
     },
+    /// Somebody wants an image on nodes.
+    Preheat(Box<Preheat>),
+    /// That image is taken apart.
+    Bring(ImageParts, Box<Preheat>),
+}
+
+/// An image that somebody wants on nodes.
+#[derive(Debug)]
+pub(crate) struct Preheat {
+    pub(crate) name: ImageName,
+    /// All that the index names, if none.
+    pub(crate) platform: Option<Platform>,
+    /// How many; 0 for all.
+    pub(crate) nodes: u32,
+    /// How far it gets, or why it does not begin.
+    pub(crate) answer: oneshot::Sender<Result<Outgoing<PreheatProgress>, PreheatRefusal>>,
+}
+
+/// Why a preheat does not begin.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum PreheatRefusal {
+    /// The image cannot be had.
+    #[error(transparent)]
+    Image(#[from] ImageRefusal),
+    /// Too many are under way.
+    #[error("too many images are on their way to nodes")]
+    Busy,
 }
 
 /// The way to a node.
@@ -86,6 +117,7 @@ impl Shared {
 pub(crate) struct Leader {
     book: Shared,
     streams: HashMap<NodeKey, NodeStream>,
+    preheats: HashMap<u64, Outbox<PreheatProgress>>,
     seeding: Seeding,
     started: Instant,
     turn: Turn,
@@ -96,6 +128,7 @@ impl Leader {
         Self {
             book,
             streams: HashMap::new(),
+            preheats: HashMap::new(),
             seeding,
             started: Instant::now(),
             turn: Turn::default(),
@@ -117,7 +150,7 @@ impl Leader {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                _ = ticks.tick() => self.turn(|book, turn| book.tick(turn)),
+                _ = ticks.tick() => self.tick(),
                 () = sleep_until(due.unwrap_or(self.started)), if due.is_some() => {
                     self.turn(|book, turn| book.due(turn));
                 }
@@ -143,6 +176,20 @@ impl Leader {
         self.seeding.ending.cancel();
         self.seeding.tasks.close();
         self.seeding.tasks.wait().await;
+    }
+
+    fn tick(&mut self) {
+        let preheats = &mut self.preheats;
+        let mut book = self.book.lock();
+        preheats.retain(|task, outbox| {
+            let wanted = !outbox.is_closed();
+            if !wanted {
+                book.forget_preheat(*task);
+            }
+            wanted
+        });
+        drop(book);
+        self.turn(|book, turn| book.tick(turn));
     }
 
     fn turn(&mut self, decide: impl FnOnce(&mut Book, &mut Turn)) {
@@ -204,6 +251,20 @@ impl Leader {
                 digests,
             } => book.pieces(&digest, first, &digests, turn),
             Command::Fed { digest, outcome } => book.fed(&digest, outcome, turn),
+            Command::Preheat(preheat) if self.preheats.len() >= PREHEATS_MAX => {
+                // Whoever asked may be gone.
+                let _ = preheat.answer.send(Err(PreheatRefusal::Busy));
+            }
+            Command::Preheat(preheat) => self.seeding.take_apart(preheat),
+            Command::Bring(image, preheat) => {
+                let (outbox, outgoing) = Outbox::new(PROGRESS);
+                let task = book.preheat(image, preheat.nodes, turn);
+                if preheat.answer.send(Ok(outgoing)).is_ok() {
+                    self.preheats.insert(task, outbox);
+                } else {
+                    book.forget_preheat(task);
+                }
+            }
         }
     }
 
@@ -213,6 +274,17 @@ impl Leader {
                 && stream.outbox.say(word.into()).is_err()
             {
                 stream.ends.cancel();
+            }
+        }
+        for (task, progress) in self.turn.progress.drain(..) {
+            if let Some(outbox) = self.preheats.get(&task) {
+                // Whoever asked may be gone: the next tick finds out.
+                let _ = outbox.say(progress);
+            }
+        }
+        for task in self.turn.finished.drain(..) {
+            if let Some(outbox) = self.preheats.remove(&task) {
+                outbox.finish();
             }
         }
         for node in self.turn.drops.drain(..) {

@@ -112,9 +112,10 @@ impl App {
         &self.reached_at
     }
 
-    /// Its nodes and blobs.
-    pub fn swarm(&self) -> SwarmStatus {
-        self.control.status()
+    /// A look at its nodes and blobs, also while it runs.
+    pub fn look(&self) -> impl Fn() -> SwarmStatus + Send + Sync + use<> {
+        let control = self.control.clone();
+        move || control.status()
     }
 
     /// Serves until `shutdown`, then lets responses end for at most the configured drain.

@@ -17,8 +17,11 @@ mod overdue;
 mod pace;
 mod pool;
 mod rarity;
+mod retry;
 mod rng;
 mod seed;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -35,7 +38,7 @@ pub type Now = std::time::Duration;
 
 /// A node, as the book numbers them: dense from 1; a number may be used again after
 /// [`Event::NodeWent`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeKey(pub u32);
 
 impl NodeKey {
@@ -85,7 +88,7 @@ impl Default for Options {
             down_slots: 4,
             seed_slots: 5,
             seed_ahead: 1,
-            sample: 8,
+            sample: 5,
             late_min: Now::from_millis(400),
             give_up: Now::from_secs(10),
             avoid: Now::from_secs(10),

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::book::{Opened, Task};
-use crate::leader::Command;
+use crate::leader::{Command, Preheat};
 
 /// Pieces that are hashed in one go when all their bytes are there: at most 64 MiB.
 const PIECES_AT_ONCE: usize = 16;
@@ -40,6 +40,26 @@ impl Seeding {
         let run = async move {
             // Without a leader there is nobody to tell.
             let _ = this.run(task).await;
+        };
+        self.tasks.spawn(async move {
+            ending.run_until_cancelled(run).await;
+        });
+    }
+
+    /// Finds what an image consists of, and tells the leader, or whoever asked why it cannot.
+    pub(crate) fn take_apart(&self, preheat: Box<Preheat>) {
+        let this = self.clone();
+        let ending = self.ending.clone();
+        let run = async move {
+            let image = this
+                .seed
+                .image(&preheat.name, preheat.platform.as_ref())
+                .await;
+            // Whoever is told may be gone.
+            match image {
+                Ok(image) => drop(this.tell(Command::Bring(image, preheat)).await),
+                Err(refusal) => drop(preheat.answer.send(Err(refusal.into()))),
+            }
         };
         self.tasks.spawn(async move {
             ending.run_until_cancelled(run).await;

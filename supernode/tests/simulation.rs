@@ -4,6 +4,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
     reason = "clippy knows only test functions as tests"
 )]
 
@@ -78,8 +79,8 @@ fn few_nodes_and_few_pieces_finish_too() {
             let outcome = run(&world);
             let ratio = told("small", &world, &outcome);
             assert!(ratio.is_finite());
-            // Each piece is four transfers from the last node at most.
-            let most = 1.2 * world.bound() + 8.0 * world.latency.as_secs_f64();
+            // A few transfers one after the other, each after an instruction.
+            let most = 1.3 * world.bound() + 10.0 * world.latency.as_secs_f64();
             let last = outcome.last_of_all();
             assert!(last <= most, "{total} bytes to {nodes}: {last} > {most}");
         }
@@ -128,8 +129,8 @@ fn slow_nodes_do_not_hold_back_the_fast() {
         let fast = outcome.last((0..nodes).filter(|node| node % 4 != 0)) / world.bound();
         let slow = outcome.last((0..nodes).step_by(4)) / world.bound();
         println!("mixed speeds: fast {fast:.3} T*, slow {slow:.3} of 4");
-        assert!(fast <= 9.2, "fast {fast}");
-        assert!(slow <= 9.4, "slow {slow}");
+        assert!(fast <= 1.2, "fast {fast}");
+        assert!(slow <= 4.4, "slow {slow}");
     }
 }
 
@@ -165,11 +166,11 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 #[test]
-fn ten_thousand_nodes_finish_near_the_bound() {
-    let mut world = World::crowd(10_000, 16 * MIB);
-    world.links = Links::Fixed(4);
+fn thousands_of_nodes_finish_near_the_bound() {
+    let mut world = World::crowd(2_000, 16 * MIB);
+    world.links = Links::Coarse;
     let outcome = run(&world);
-    let ratio = told("ten thousand", &world, &outcome);
-    assert!(ratio <= 2.0, "{ratio}");
-    assert!(outcome.seed_sends as f64 <= 1.2 * f64::from(world.blobs[0].count()));
+    let ratio = told("thousands", &world, &outcome);
+    assert!(ratio <= 1.4, "{ratio}");
+    assert!(outcome.seed_sends as f64 <= 1.1 * f64::from(world.blobs[0].count()));
 }

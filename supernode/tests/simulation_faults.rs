@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
     reason = "clippy knows only test functions as tests"
 )]
 
@@ -117,7 +118,7 @@ fn nodes_come_and_go() {
         let slowest = outcome.last(honest) / alone;
         let sends = outcome.seed_sends as f64 / f64::from(world.blobs[0].count());
         println!("come and go: slowest {slowest:.3} S/B, seed sends {sends:.2} S");
-        assert!(slowest <= 9.5, "{slowest}");
+        assert!(slowest <= 1.5, "{slowest}");
         assert!(sends <= 1.5, "{sends}");
     }
 }

@@ -4,7 +4,7 @@
 //! fits; every task is joined by [`Engine::shutdown`].
 //! Deliberately not here: whether a reader may read. Rights are the caller's, see [`Want`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +25,8 @@ use crate::tracker::Tracker;
 
 /// A read that found so many flights that ended without an answer gives up.
 const LOOKS_MAX: usize = 8;
+/// Flights that are remembered after their end, for people: a node's last image or two.
+const LANDED_MAX: usize = 64;
 
 /// What one reader asks for.
 ///
@@ -132,10 +134,13 @@ pub struct Engine {
 struct Inner {
     shared: Shared,
     flights: Mutex<Flights>,
+    /// The last ones that ended, so that whoever looks now and then sees how a short one went.
+    landed: Mutex<VecDeque<FlightView>>,
     tasks: TaskTracker,
 }
 
-type Flights = HashMap<(FlightScope, Digest), Arc<Board>>;
+type Key = (FlightScope, Digest);
+type Flights = HashMap<Key, Arc<Board>>;
 
 impl Engine {
     /// An engine over `store`. Needs no runtime until the first read.
@@ -170,6 +175,7 @@ impl Engine {
             inner: Arc::new(Inner {
                 shared,
                 flights: Mutex::default(),
+                landed: Mutex::default(),
                 tasks: TaskTracker::new(),
             }),
         }
@@ -311,17 +317,15 @@ impl Engine {
         boards.into_iter().find_map(Offer::of_flight)
     }
 
-    /// The flights under way, for people to look at.
+    /// The flights under way and then the last that ended, newest first, for people to look at.
     pub fn flights(&self) -> Vec<FlightView> {
-        let flights = self.inner.lock_flights();
-        let view = |((scope, digest), board): (&(FlightScope, Digest), &Arc<Board>)| FlightView {
-            scope: scope.clone(),
-            digest: *digest,
-            total: board.stocked_total(),
-            present: board.stocked().covered_len(),
-            came: board.came(),
+        let mut views: Vec<FlightView> = {
+            let flights = self.inner.lock_flights();
+            let view = |(key, board): (&Key, &Arc<Board>)| FlightView::of(key, board, false);
+            flights.iter().map(view).collect()
         };
-        flights.iter().map(view).collect()
+        views.extend(self.inner.lock_landed().iter().rev().cloned());
+        views
     }
 
     /// Ends all flights (their readers end with [`ReadError::ShutDown`]; what has arrived stays in
@@ -349,21 +353,32 @@ impl Inner {
     fn lock_flights(&self) -> MutexGuard<'_, Flights> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lock_landed(&self) -> MutexGuard<'_, VecDeque<FlightView>> {
+        self.landed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Takes a flight off the table when it is over, however its task ends.
 struct Landing {
     inner: Arc<Inner>,
-    key: (FlightScope, Digest),
+    key: Key,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.inner.lock_flights().remove(&self.key);
+        let board = self.inner.lock_flights().remove(&self.key);
+        let Some(board) = board else { return };
+        let view = FlightView::of(&self.key, &board, true);
+        let mut landed = self.inner.lock_landed();
+        if landed.len() == LANDED_MAX {
+            landed.pop_front();
+        }
+        landed.push_back(view);
     }
 }
 
-/// A flight under way, as it was a moment ago.
+/// A flight as it was a moment ago, or when it ended.
 #[derive(Clone, Debug)]
 pub struct FlightView {
     /// The registry.
@@ -374,10 +389,23 @@ pub struct FlightView {
     pub total: Option<u64>,
     /// Bytes of it that are stored.
     pub present: u64,
+    /// Whether it has ended.
+    pub over: bool,
     came: [u64; Origin::ALL.len()],
 }
 
 impl FlightView {
+    fn of((scope, digest): &Key, board: &Board, over: bool) -> Self {
+        Self {
+            scope: scope.clone(),
+            digest: *digest,
+            total: board.stocked_total(),
+            present: board.stocked().covered_len(),
+            over,
+            came: board.came(),
+        }
+    }
+
     /// Body bytes that came from sources of this kind, also those thrown away.
     pub fn came(&self, origin: Origin) -> u64 {
         self.came[origin as usize]

@@ -96,23 +96,40 @@ impl Machine {
 
     /// Starts `darner up` with these arguments besides, on free ports, and waits until it listens.
     pub(crate) fn up(&self, arguments: &[&str]) -> Node {
-        let data = self.path("node");
-        let mut command = self.command(["up", "--listen", "127.0.0.1:0"]);
+        let free = ["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        self.start("node", "Ctrl-C", &[&free, arguments].concat())
+    }
+
+    /// The same of `darner proxy`, with a data folder of that name.
+    pub(crate) fn proxy(&self, data: &str, arguments: &[&str]) -> Node {
+        let free = ["proxy", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        self.start(data, "Ctrl-C", &[&free, arguments].concat())
+    }
+
+    /// The same of `darner supernode`, whose `admin` is its control port.
+    pub(crate) fn supernode(&self, arguments: &[&str]) -> Node {
+        let free = ["supernode", "--listen", "127.0.0.1:0"];
+        let all = [&free[..], &["--control", "127.0.0.1:0"], arguments].concat();
+        self.start("supernode", "data folder", &all)
+    }
+
+    /// Waits for the line that `last` is in.
+    fn start(&self, data: &str, last: &str, arguments: &[&str]) -> Node {
+        let mut command = self.command(arguments);
         command
-            .args(["--admin", "127.0.0.1:0", "--data-dir"])
-            .arg(data)
-            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.path(data))
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut text = String::new();
-        // The announcement is written at once and ends with the line about the end.
+        // The announcement is written at once.
         for line in lines {
             let line = line.unwrap();
             text.push_str(&line);
             text.push('\n');
-            if line.contains("Ctrl-C") {
+            if line.contains(last) {
                 break;
             }
         }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use oci::{Digest, Reference};
 use swarm::Preheat;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::accept::AcceptClass;
+use crate::accept::{AcceptClass, any_image};
 use crate::access::Body;
 use crate::blobs;
 use crate::front::{Front, Reader};
@@ -20,13 +20,6 @@ use crate::upstream::Credential;
 
 /// Pulled at a time: as many as containerd asks for.
 const AT_ONCE: usize = 3;
-/// What registries keep as manifests.
-const ACCEPT: [&str; 4] = [
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-];
 
 /// Pulls what comes by `preheats`. Dropping the future gives up what is under way, and says so.
 pub(super) async fn run(front: Arc<Front>, preheats: &mut mpsc::Receiver<Preheat>) {
@@ -76,10 +69,7 @@ fn reader(front: &Front, preheat: &Preheat) -> Result<Reader, Refusal> {
     let repository = preheat.repository().parse();
     let repository = repository.map_err(|_| Refusal::unknown_registry())?;
     let upstream = front.upstreams.get(&registry);
-    let mut headers = HeaderMap::new();
-    for kind in ACCEPT {
-        headers.append(header::ACCEPT, HeaderValue::from_static(kind));
-    }
+    let headers = any_image();
     Ok(Reader {
         place: Place {
             registry,

@@ -224,7 +224,7 @@ fn calls_itself_manifest(bytes: &[u8]) -> bool {
     })
 }
 
-fn is_kept_by_registries(blob: &Descriptor) -> bool {
+pub(crate) fn is_kept_by_registries(blob: &Descriptor) -> bool {
     !blob.media_type.contains("nondistributable") && !blob.media_type.contains(".foreign.")
 }
 

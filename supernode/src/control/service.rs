@@ -5,6 +5,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
+use oci::image::ImageError;
+use oci::platform::PlatformError;
+use proxy::ImageRefusal;
 use swarm::Verdict;
 use swarm::attend::outbox::Outbox;
 use swarm::wire::swarm_server::Swarm;
@@ -18,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::book::candidates;
-use crate::leader::{Command, NodeStream};
+use crate::leader::{Command, NodeStream, Preheat, PreheatRefusal};
 use crate::scheduler::NodeKey;
 
 /// How long a node may take to say hello.
@@ -70,9 +73,33 @@ impl Swarm for Service {
 
     async fn preheat(
         &self,
-        _request: Request<PreheatRequest>,
+        request: Request<PreheatRequest>,
     ) -> Result<Response<Self::PreheatStream>, Status> {
-        Err(Status::unimplemented("this supernode does not preheat"))
+        let request = request.into_inner();
+        let unfit = |error: &dyn std::fmt::Display| Status::invalid_argument(error.to_string());
+        let platform = match request.platform.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(|error: PlatformError| unfit(&error))?),
+        };
+        let (answer, answered) = oneshot::channel();
+        let preheat = Preheat {
+            name: request
+                .image
+                .parse()
+                .map_err(|error: ImageError| unfit(&error))?,
+            platform,
+            nodes: request.nodes,
+            answer,
+        };
+        let leaving = || Status::unavailable("this supernode is shutting down");
+        let sent = self
+            .commands
+            .send(Command::Preheat(Box::new(preheat)))
+            .await;
+        sent.map_err(|_| leaving())?;
+        let outgoing = answered.await.map_err(|_| leaving())?;
+        let outgoing = outgoing.map_err(|refusal| status_of(&refusal))?;
+        Ok(Response::new(outgoing.map(Ok).boxed()))
     }
 }
 
@@ -158,6 +185,17 @@ impl Drop for Attending {
                 let _ = commands.send(went).await;
             });
         }
+    }
+}
+
+fn status_of(refusal: &PreheatRefusal) -> Status {
+    let why = refusal.to_string();
+    match refusal {
+        PreheatRefusal::Image(ImageRefusal::Unknown(_)) => Status::not_found(why),
+        PreheatRefusal::Image(ImageRefusal::NotPublic(_)) => Status::permission_denied(why),
+        PreheatRefusal::Image(ImageRefusal::Unfit(_)) => Status::invalid_argument(why),
+        PreheatRefusal::Image(ImageRefusal::Unavailable(_)) => Status::aborted(why),
+        PreheatRefusal::Busy => Status::resource_exhausted(why),
     }
 }
 

@@ -10,7 +10,7 @@ use swarm::Layout;
 use super::bits::Bits;
 use super::pool::Pool;
 use super::rarity::Rarity;
-use super::{BlobKey, NodeKey, Progress};
+use super::{BlobKey, NodeKey, Now, Progress};
 
 /// A blob.
 #[derive(Debug)]
@@ -57,6 +57,15 @@ pub(super) struct Blob {
 pub(super) struct Member {
     pub(super) node: NodeKey,
     pub(super) zone: u16,
+    pub(super) rack: u16,
+    /// How much slower than usual its node receives.
+    pub(super) slowness: f32,
+    /// Its node avoids some senders.
+    pub(super) wary: bool,
+    /// When it was last told to fetch something.
+    pub(super) told_at: Now,
+    /// How many of its instructions are late.
+    pub(super) late: u16,
     pub(super) have: Bits,
     /// What it has, or what is on its way to it from a sender that works.
     pub(super) taken: Bits,
@@ -103,10 +112,15 @@ impl Blob {
     }
 
     /// A new member with nothing.
-    pub(super) fn enter(&mut self, node: NodeKey, zone: u16) -> u32 {
+    pub(super) fn enter(&mut self, node: NodeKey, (zone, rack): (u16, u16), now: Now) -> u32 {
         let member = Member {
             node,
             zone,
+            rack,
+            slowness: 1.0,
+            wary: false,
+            told_at: now,
+            late: 0,
             have: Bits::none(self.pieces),
             taken: Bits::none(self.pieces),
             held: 0,
@@ -175,11 +189,6 @@ impl Blob {
 
     fn zone_mut(&mut self, zone: u16) -> Option<&mut Rarity> {
         self.zones.get_mut(usize::from(zone))?.as_deref_mut()
-    }
-
-    /// Copies of a piece that members have or are about to get.
-    pub(super) fn copies(&self, piece: u32) -> u32 {
-        self.copies[piece as usize] + self.whole
     }
 
     /// The member has the piece, or it is on its way: nobody else needs to bring it.

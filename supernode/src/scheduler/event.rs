@@ -35,7 +35,11 @@ impl Scheduler {
                 blob,
                 piece,
                 from,
-            } => self.got(node, blob, piece, from, actions),
+            } => {
+                let touched = self.got(node, blob, piece.get(), from);
+                self.settle(&touched, actions);
+                self.rest(blob);
+            }
             Event::Failed {
                 node,
                 blob,
@@ -156,6 +160,7 @@ impl Scheduler {
         let (true, Some(member)) = (self.node(key).here, self.enter(key, blob)) else {
             return;
         };
+        let now = self.now;
         let Some(blob) = self.blob_mut(blob) else {
             return;
         };
@@ -167,29 +172,33 @@ impl Scheduler {
         wanted.first_gap = wanted.have.first_zero(at.get());
         if !wanted.wants && wanted.held < pieces {
             wanted.wants = true;
+            wanted.told_at = now;
             blob.wanting += 1;
         }
         let blob = blob.key;
+        let present = u32::try_from(present.len()).unwrap_or(u32::MAX);
+        let node = self.node_mut(key);
+        node.held = node.held.saturating_add(present);
         self.follow(key, blob, member);
     }
 
+    /// Who has a slot free by that.
     fn got(
         &mut self,
         node: NodeKey,
         blob: BlobKey,
-        piece: PieceIndex,
+        piece: u32,
         from: Option<NodeKey>,
-        actions: &mut Vec<Action>,
-    ) {
-        let mut touched = self.end_piece_everywhere(node, blob, piece.get(), from);
+    ) -> Vec<NodeKey> {
+        let mut touched = self.end_piece_everywhere(node, blob, piece, from);
         if let Some((blob, member)) = self.membership(node, blob) {
-            blob.arrive(member, piece.get());
+            blob.arrive(member, piece);
             blob.stop_wanting_if_full(member);
         }
-        self.node_mut(node).held += 1;
+        let receiver = self.node_mut(node);
+        receiver.held = receiver.held.saturating_add(1);
         touched.push(node);
-        self.settle(&touched, actions);
-        self.rest(blob);
+        touched
     }
 
     fn left(&mut self, node: NodeKey, blob: BlobKey, keeps: bool, actions: &mut Vec<Action>) {
@@ -204,9 +213,12 @@ impl Scheduler {
         };
         if keeps && let Some((blob, member)) = self.membership(node, blob) {
             blob.fill(member);
+            let pieces = blob.pieces;
             blob.stop_wanting_if_full(member);
             let rests = !blob.is_live(member);
             blob.resting.set(member, rests);
+            let node = self.node_mut(node);
+            node.held = node.held.max(pieces);
         }
         touched.push(node);
         self.settle(&touched, actions);
@@ -231,10 +243,14 @@ impl Scheduler {
         if let Some(member) = self.node(node).member(blob) {
             return Some(member);
         }
-        let zone = self.node(node).zone;
+        if node == NodeKey::SEED {
+            return None;
+        }
+        let site = (self.node(node).zone, self.node(node).rack);
         let counts = self.node(node).gives(self.now);
+        let now = self.now;
         let entered = self.blob_mut(blob)?;
-        let member = entered.enter(node, zone);
+        let member = entered.enter(node, site, now);
         if !counts {
             entered.count_out(member);
         }

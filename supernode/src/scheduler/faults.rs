@@ -88,6 +88,7 @@ impl Scheduler {
         node.suspect_until = now + avoid * (1 << (node.strikes - 1));
         self.suspects.push(of);
         self.count_out_all(of);
+        self.refresh(of);
     }
 
     /// Suspicions that are over; those nodes give again.
@@ -134,6 +135,7 @@ impl Scheduler {
         self.node_mut(node).banned = true;
         actions.push(Action::Banned { node, blob });
         self.count_out_all(node);
+        self.refresh(node);
         let receivers = self.make_all_late(node);
         self.settle(&receivers, actions);
     }

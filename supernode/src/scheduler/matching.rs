@@ -4,17 +4,21 @@
 //! pieces stay within a zone; among equals the emptiest receiver (for its pace) and the idlest
 //! sender. Cost is bounded by the sample and the blob's count of pieces, not by the nodes.
 
-use super::blob::Blob;
+use super::blob::{Blob, Member};
 use super::outstanding::Instruction;
 use super::pool::Pool;
+use super::retry::RETRY;
 use super::{Action, BlobKey, NodeKey, Now, Scheduler};
 
-/// How many hungry members of a blob are tried again at a tick.
-const RETRIED: usize = 32;
-/// How often hungry members are tried again.
-const RETRY: Now = Now::from_millis(100);
 /// A reader waits for a piece when so many beyond it have been given out.
 const LAG: u32 = 24;
+
+/// Whether a zone may take from another one what it has itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Near,
+    Far,
+}
 
 /// A transfer that could be.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +47,12 @@ impl Scheduler {
         }
         self.serve_from_seed(actions);
         for &node in touched {
+            // Who wants several blobs chooses which comes next; the sender would give what it has.
+            if self.node(node).live.len() > 1 {
+                self.serve_to(node, actions);
+            }
+        }
+        for &node in touched {
             if node != NodeKey::SEED {
                 self.serve_from(node, actions);
             }
@@ -52,26 +62,6 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn tick(&mut self, actions: &mut Vec<Action>) {
-        self.look_at_due(actions);
-        let now = self.now;
-        let mut tried = self.end_suspicions();
-        if self.retry_at.is_some_and(|at| at <= now) {
-            self.retry_at = None;
-            let active: Vec<BlobKey> = self.seed_turn.iter().copied().collect();
-            for key in active {
-                let Some(blob) = self.blob(key) else { continue };
-                let count = blob.hungry.len();
-                let start = self.rng.below(count);
-                let Some(blob) = self.blob(key) else { continue };
-                let drawn = (0..count.min(RETRIED)).map(|i| (start + i) % count);
-                let drawn = drawn.filter_map(|place| blob.hungry.at(place));
-                tried.extend(drawn.map(|member| blob.member(member).node));
-            }
-        }
-        self.settle(&tried, actions);
-    }
-
     /// Brings the pools up to date with a node's slots and pieces.
     pub(super) fn refresh(&mut self, key: NodeKey) {
         let Some(node) = self.nodes.get(key.0 as usize) else {
@@ -79,6 +69,7 @@ impl Scheduler {
         };
         let (hears, gives) = (node.hears(), node.gives(self.now));
         let (up, down) = (node.sends_more(), node.down.free());
+        let slowness = self.typical.slowness(node.receives);
         for blob in &node.live {
             let Some(member) = node.member(*blob) else {
                 continue;
@@ -87,8 +78,11 @@ impl Scheduler {
             let Some(blob) = slot.and_then(Option::as_deref_mut) else {
                 continue;
             };
-            let state = blob.member(member);
-            let lacks = hears && state.wants && state.taken_count < blob.pieces;
+            let pieces = blob.pieces;
+            let state = blob.member_mut(member);
+            state.slowness = slowness;
+            state.wary = node.avoids_any();
+            let lacks = hears && state.wants && state.taken_count < pieces;
             let has = state.held > 0;
             blob.lacking.set(member, lacks);
             blob.hungry.set(member, lacks && down);
@@ -120,22 +114,24 @@ impl Scheduler {
         }
     }
 
-    /// Fills a receiver's free slots, the blob with the fewest pieces on their way first.
+    /// Fills a receiver's free slots, the blob with the fewest pieces on their way first, and of
+    /// those the one that waits longest.
     fn serve_to(&mut self, key: NodeKey, actions: &mut Vec<Action>) {
         while self.node(key).down.free() && self.node(key).hears() {
-            let mut blobs: Vec<(usize, BlobKey)> = Vec::new();
+            let mut blobs: Vec<(usize, Now, BlobKey)> = Vec::new();
             for &blob in &self.node(key).live {
                 if let Some(member) = self.node(key).member(blob)
                     && let Some(wanted) = self.blob(blob)
                     && wanted.hungry.has(member)
                 {
-                    blobs.push((wanted.member(member).coming.len(), blob));
+                    let member = wanted.member(member);
+                    blobs.push((member.coming.len(), member.told_at, blob));
                 }
             }
             blobs.sort_unstable();
-            let found = blobs.into_iter().find_map(|(_, blob)| {
+            let found = blobs.into_iter().find_map(|(.., blob)| {
                 let receiver = self.node(key).member(blob)?;
-                let (from, piece) = self.best_sender(receiver, blob)?;
+                let (from, piece) = self.best_sender(receiver, blob, Reach::Near)?;
                 Some(Given {
                     blob,
                     receiver,
@@ -154,13 +150,14 @@ impl Scheduler {
         let blob = self.blob(blob)?;
         let mut best: Option<Choice> = None;
         for receiver in sample(&blob.hungry, start, self.options.sample) {
-            let Some((class, piece)) = self.offer(blob, member, receiver) else {
+            let end = best.map_or(u8::MAX, |best| best.value.0 + 1);
+            let ends = (member, receiver);
+            let Some((class, piece)) = self.offer(blob, ends, end, Reach::Near) else {
                 continue;
             };
             let to = blob.member(receiver);
-            let node = self.node(to.node);
-            let full = to.taken_count as f32 * self.typical.slowness(node.receives);
-            let value = (class, self.distance(sender, to.node), full as u32);
+            let full = to.taken_count as f32 * to.slowness;
+            let value = (class, distance(blob.member(member), to), full as u32);
             if best.is_none_or(|best| value < best.value) {
                 best = Some(Choice {
                     value,
@@ -172,25 +169,30 @@ impl Scheduler {
         best
     }
 
-    fn best_sender(&mut self, receiver: u32, blob: BlobKey) -> Option<(NodeKey, u32)> {
+    pub(super) fn best_sender(
+        &mut self,
+        receiver: u32,
+        blob: BlobKey,
+        reach: Reach,
+    ) -> Option<(NodeKey, u32)> {
         let giving = self.rng.below(self.blob(blob)?.giving.len());
         let resting = self.rng.below(self.blob(blob)?.resting.len());
         let blob = self.blob(blob)?;
-        let to = blob.member(receiver).node;
+        let to = blob.member(receiver);
         let size = self.options.sample;
-        let senders = sample(&blob.giving, giving, size);
-        let senders = senders.chain(sample(&blob.resting, resting, size));
+        // Those at rest are looked at only here, so it shows only here whether they can give.
+        let rested = sample(&blob.resting, resting, size).filter(|&sender| {
+            let node = self.node(blob.member(sender).node);
+            node.sends_more() && node.gives(self.now)
+        });
+        let senders = sample(&blob.giving, giving, size).chain(rested);
         let mut best: Option<Choice> = None;
         for sender in senders {
-            let from = blob.member(sender).node;
-            let node = self.node(from);
-            if !node.sends_more() || !node.gives(self.now) {
-                continue;
-            }
-            let Some((class, piece)) = self.offer(blob, sender, receiver) else {
+            let end = best.map_or(u8::MAX, |best| best.value.0 + 1);
+            let Some((class, piece)) = self.offer(blob, (sender, receiver), end, reach) else {
                 continue;
             };
-            let value = (class, self.distance(from, to), u32::from(node.up.used));
+            let value = (class, distance(blob.member(sender), to), 0);
             if best.is_none_or(|best| value < best.value) {
                 best = Some(Choice {
                     value,
@@ -204,35 +206,28 @@ impl Scheduler {
     }
 
     /// What one member would best send to another, and how much that matters.
-    fn offer(&self, blob: &Blob, sender: u32, receiver: u32) -> Option<(u8, u32)> {
+    /// Nothing that matters less than what was found before, which is below `end`.
+    fn offer(&self, blob: &Blob, ends: (u32, u32), end: u8, reach: Reach) -> Option<(u8, u32)> {
+        let (sender, receiver) = ends;
         let (from, to) = (blob.member(sender), blob.member(receiver));
-        if sender == receiver || self.node(to.node).avoids(from.node, self.now) {
+        if sender == receiver || to.wary && self.node(to.node).avoids(from.node, self.now) {
             return None;
         }
         let zone = blob.zone(to.zone)?;
         let gap = to.first_gap;
-        let (class, piece) = if from.zone != to.zone {
-            (0, zone.absent(Some(&from.have), &to.taken)?)
+        let (class, piece) = if from.zone != to.zone && reach == Reach::Near {
+            (0, zone.absent(&from.have, &to.taken)?)
         } else if blob.fresh_from > gap + LAG && from.have.has(gap) && !to.taken.has(gap) {
             (0, gap)
         } else {
-            zone.rarest(Some(&from.have), &to.taken)?
+            zone.rarest(&from.have, &to.taken, end)?
         };
         let asked = |&given: &u32| {
             let given = self.outstanding.get(given);
             given.is_some_and(|given| given.piece == piece && given.from == from.node)
         };
-        (!to.coming.iter().any(asked)).then_some((class, piece))
-    }
-
-    /// 0 within a rack, 1 within a zone, 2 beyond.
-    fn distance(&self, one: NodeKey, other: NodeKey) -> u8 {
-        let (one, other) = (self.node(one), self.node(other));
-        if one.zone != other.zone {
-            2
-        } else {
-            u8::from(one.rack != other.rack)
-        }
+        let again = to.late > 0 && to.coming.iter().any(asked);
+        (!again).then_some((class, piece))
     }
 
     /// Gives an instruction; `arrived`: the sender has the piece.
@@ -278,7 +273,9 @@ impl Scheduler {
         let crosses = from != NodeKey::SEED && self.node(from).zone != self.node(to).zone;
         if let Some(blob) = self.blob_mut(key) {
             blob.take(receiver, piece);
-            blob.member_mut(receiver).coming.push(at);
+            let member = blob.member_mut(receiver);
+            member.coming.push(at);
+            member.told_at = now;
             blob.outstanding += 1;
             blob.seed_sends += u64::from(from == NodeKey::SEED);
             blob.crossings += u64::from(crosses);
@@ -296,6 +293,15 @@ impl Scheduler {
             from,
             order,
         });
+    }
+}
+
+/// 0 within a rack, 1 within a zone, 2 beyond.
+fn distance(one: &Member, other: &Member) -> u8 {
+    if one.zone != other.zone {
+        2
+    } else {
+        u8::from(one.rack != other.rack)
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Node {
     pub(super) suspect_until: Now,
     pub(super) zone: u16,
     pub(super) rack: u16,
-    /// Pieces that it got.
+    /// Pieces that it has, of any blob, as far as it was told.
     pub(super) held: u32,
     pub(super) up: Slots,
     pub(super) down: Slots,
@@ -101,8 +101,8 @@ impl Node {
     /// Whether it has a slot to send another piece.
     pub(super) fn sends_more(&self) -> bool {
         let limit = match self.held {
-            0..=ONE_AT_ONCE => 1,
-            0..=TWO_AT_ONCE => 2,
+            few if few <= ONE_AT_ONCE => 1,
+            few if few <= TWO_AT_ONCE => 2,
             _ => u16::MAX,
         };
         self.up.used < self.up.limit.min(limit)
@@ -132,6 +132,10 @@ impl Node {
 
     pub(super) fn blobs(&self) -> impl Iterator<Item = BlobKey> + '_ {
         self.blobs.iter().map(|(blob, _)| *blob)
+    }
+
+    pub(super) fn avoids_any(&self) -> bool {
+        !self.avoids.is_empty()
     }
 
     pub(super) fn avoids(&self, sender: NodeKey, now: Now) -> bool {

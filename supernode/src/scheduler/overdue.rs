@@ -15,6 +15,9 @@ const LATE_IN_TAIL: f32 = 2.0;
 /// So few missing pieces are a tail.
 const TAIL: u32 = 4;
 
+/// Times are rounded up to this, so that many instructions are looked at in one tick.
+const GRAIN_MS: u128 = 50;
+
 /// When to look at which instruction again.
 #[derive(Debug, Default)]
 pub(super) struct Due(BinaryHeap<Reverse<(Now, u32, u64)>>);
@@ -25,6 +28,8 @@ impl Due {
     }
 
     pub(super) fn add(&mut self, at: Now, instruction: u32, order: u64) {
+        let grains = at.as_millis().div_ceil(GRAIN_MS) * GRAIN_MS;
+        let at = Now::from_millis(u64::try_from(grains).unwrap_or(u64::MAX));
         self.0.push(Reverse((at, instruction, order)));
     }
 
@@ -125,6 +130,7 @@ impl Scheduler {
         if let Some(member) = self.node(given.node).member(given.blob)
             && let Some(blob) = self.blob_mut(given.blob)
         {
+            blob.member_mut(member).late += 1;
             blob.untake(member, given.piece);
         }
     }

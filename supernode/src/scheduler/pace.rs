@@ -12,7 +12,7 @@ use super::{NodeKey, Scheduler};
 const FASTER_WEIGHS: f32 = 0.4;
 const SLOWER_WEIGHS: f32 = 0.15;
 /// With every transfer at the usual rate, a slow node is believed to be faster by this part.
-const HOPE: f32 = 0.015;
+const HOPE: f32 = 0.06;
 /// How much the last transfer weighs in the part that was late.
 const LATE_WEIGHS: f32 = 0.25;
 /// Nobody is slow before so many samples.
@@ -31,20 +31,36 @@ pub(super) struct Pace {
     /// The part of its last transfers that were late.
     late: f32,
     samples: u8,
+    /// The other end of the last transfer: another late one with it shows nothing new.
+    partner: NodeKey,
+}
+
+/// What a transfer shows of one of its ends.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    /// Seconds for each MiB, if it had had the link to itself.
+    link: f32,
+    late: bool,
+    partner: NodeKey,
 }
 
 impl Pace {
-    fn sample(&mut self, link: f32, is_late: bool, usual: f32) {
+    fn sample(&mut self, sample: Sample, usual: f32) {
+        let Sample { link, partner, .. } = sample;
+        let late = sample.late && partner != self.partner;
         if self.samples == 0 {
             self.link = link;
         }
         self.samples = self.samples.saturating_add(1);
-        self.late += LATE_WEIGHS * (f32::from(u8::from(is_late)) - self.late);
+        self.partner = partner;
+        if late || !sample.late {
+            self.late += LATE_WEIGHS * (f32::from(u8::from(late)) - self.late);
+        }
         if link < self.link {
             self.link += FASTER_WEIGHS * (link - self.link);
-        } else if is_late && self.is_often_late() {
+        } else if late && self.is_often_late() {
             self.link += SLOWER_WEIGHS * (link - self.link);
-        } else if !is_late && self.link > usual {
+        } else if !late && self.link > usual {
             self.link *= 1.0 - HOPE;
         }
     }
@@ -114,14 +130,24 @@ impl Scheduler {
     /// A transfer is overdue: the sender is under suspicion, if it is not the receiver that is slow.
     pub(super) fn is_overdue(&mut self, given: &Instruction) {
         self.avoid(given.node, given.from);
-        let receiver = self.node_mut(given.node);
-        receiver.receives.overdue();
-        let slow = receiver.receives.is_often_late();
-        let sender = self.node_mut(given.from);
-        sender.sends.overdue();
-        if sender.sends.is_often_late() && !slow {
+        let (from_slow, to_slow) = self.slow_ends(given);
+        if !from_slow {
+            self.node_mut(given.node).receives.overdue();
+        }
+        if !to_slow {
+            self.node_mut(given.from).sends.overdue();
+        }
+        let sender_is_it = self.node(given.from).sends.is_often_late();
+        if sender_is_it && !self.node(given.node).receives.is_often_late() {
             self.suspect(given.node, given.from);
         }
+    }
+
+    /// Whether the sender and the receiver are known to be slow; the other end is not to blame then.
+    fn slow_ends(&self, given: &Instruction) -> (bool, bool) {
+        let sends = self.node(given.from).sends;
+        let receives = self.node(given.node).receives;
+        (self.typical.is_slow(sends), self.typical.is_slow(receives))
     }
 
     /// A piece arrived as it was told: both ends were at least so fast. `used`: the slots in use at
@@ -133,20 +159,30 @@ impl Scheduler {
         let mib = blob.layout.piece_size() as f32 / (1 << 20) as f32;
         let took = self.now.saturating_sub(given.since).as_secs_f32() / mib;
         let shared = |used: u16| took / f32::from(used.max(1));
-        let usual = self.typical.transfer().unwrap_or(took);
-        let is_late = took > usual * SLOW;
+        // The fuller end's share of its link, which should be what the transfer got.
+        let link = shared(used.0.max(used.1));
         step(&mut self.typical.transfer, took);
-        step(&mut self.typical.link, shared(used.1));
+        step(&mut self.typical.link, link);
+        let is_late = link > self.typical.link * SLOW;
         let (up, down) = (self.options.up_slots, self.options.down_slots);
         let typical = self.typical;
+        let (from_slow, to_slow) = self.slow_ends(given);
         let receiver = self.node_mut(given.node);
-        receiver
-            .receives
-            .sample(shared(used.1), is_late, typical.link);
+        let sample = Sample {
+            link: shared(used.1),
+            late: is_late && !from_slow,
+            partner: given.from,
+        };
+        receiver.receives.sample(sample, typical.link);
         receiver.down.limit = typical.slots(down, receiver.receives);
         if given.from != NodeKey::SEED {
             let sender = self.node_mut(given.from);
-            sender.sends.sample(shared(used.0), is_late, typical.link);
+            let sample = Sample {
+                link: shared(used.0),
+                late: is_late && !to_slow,
+                partner: given.node,
+            };
+            sender.sends.sample(sample, typical.link);
             sender.up.limit = typical.slots(up, sender.sends);
         }
     }

@@ -3,6 +3,8 @@
 //! Pieces are kept by classes of their count's magnitude, so that the rarest piece that one node
 //! has and another lacks is found by a few words of bits, whatever the number of nodes.
 
+use std::mem::size_of;
+
 use super::bits::Bits;
 
 /// Classes: none, 1, 2-3, 4-7, ...; the last takes all that is beyond.
@@ -13,6 +15,8 @@ const CLASSES: usize = 18;
 pub(super) struct Rarity {
     counts: Vec<u32>,
     classes: Vec<Bits>,
+    /// How many pieces are in each class.
+    members: [u32; CLASSES],
     /// Members who came with all pieces; they are in no class.
     whole: u32,
 }
@@ -25,15 +29,14 @@ impl Rarity {
     pub(super) fn new(pieces: u32) -> Self {
         let mut classes = vec![Bits::none(pieces); CLASSES];
         classes[0] = Bits::all(pieces);
+        let mut members = [0; CLASSES];
+        members[0] = pieces;
         Self {
             counts: vec![0; pieces as usize],
             classes,
+            members,
             whole: 0,
         }
-    }
-
-    pub(super) fn count(&self, piece: u32) -> u32 {
-        self.counts[piece as usize] + self.whole
     }
 
     pub(super) fn add_whole(&mut self) {
@@ -59,22 +62,30 @@ impl Rarity {
         if before != after {
             self.classes[before].clear(piece);
             self.classes[after].set(piece);
+            self.members[before] -= 1;
+            self.members[after] += 1;
         }
     }
 
-    /// The rarest piece of `have` that is not in `taken`, with its class; `have` none: all pieces.
+    /// The rarest piece of `have` that is not in `taken`, with its class, if that is below `end`.
     /// Among equally rare ones the first.
-    pub(super) fn rarest(&self, have: Option<&Bits>, taken: &Bits) -> Option<(u8, u32)> {
-        for (class, bits) in self.classes.iter().enumerate() {
-            if let Some(piece) = first_of(have, taken, bits) {
-                return Some((class as u8, piece));
+    pub(super) fn rarest(&self, have: &Bits, taken: &Bits, end: u8) -> Option<(u8, u32)> {
+        if !have.exceeds(taken) {
+            return None;
+        }
+        let classes = self.classes.iter().zip(self.members).zip(0..end);
+        for ((bits, members), class) in classes {
+            if members > 0
+                && let Some(piece) = first_of(have, taken, bits)
+            {
+                return Some((class, piece));
             }
         }
         None
     }
 
     /// The first piece of `have` that is not in `taken` and of which the zone has no copy.
-    pub(super) fn absent(&self, have: Option<&Bits>, taken: &Bits) -> Option<u32> {
+    pub(super) fn absent(&self, have: &Bits, taken: &Bits) -> Option<u32> {
         if self.whole > 0 {
             return None;
         }
@@ -82,16 +93,19 @@ impl Rarity {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let classes: usize = self.classes.iter().map(Bits::memory_bytes).sum();
+        let classes: usize = self
+            .classes
+            .iter()
+            .map(|bits| size_of::<Bits>() + bits.memory_bytes())
+            .sum();
         self.counts.capacity() * 4 + classes
     }
 }
 
-fn first_of(have: Option<&Bits>, taken: &Bits, among: &Bits) -> Option<u32> {
-    let words = among.words().iter().zip(taken.words()).enumerate();
-    for (at, (among, taken)) in words {
-        let given = have.map_or(u64::MAX, |have| have.words()[at]);
-        let found = among & given & !taken;
+fn first_of(have: &Bits, taken: &Bits, among: &Bits) -> Option<u32> {
+    let words = have.words().iter().zip(taken.words()).zip(among.words());
+    for (at, ((have, taken), among)) in words.enumerate() {
+        let found = have & !taken & among;
         if found != 0 {
             return Some(at as u32 * 64 + found.trailing_zeros());
         }

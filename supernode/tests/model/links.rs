@@ -2,29 +2,28 @@
 //!
 //! `Shared`: a transfer's rate is the smaller of a fair share of its sender's uplink and of its
 //! receiver's downlink, at every moment (a little pessimistic: what one end cannot use is lost).
-//! `Fixed`: the share that it would have if all slots were in use, whatever happens meanwhile; for
-//! worlds of tens of thousands of nodes.
+//! `MaxMin`: other transfers take that, as with TCP; dear, for small worlds.
+//! `Coarse`: as `Shared`, but a transfer keeps the share that it began with; for worlds of tens of
+//! thousands of nodes (too good at the start and the end, when shares change most).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// How rates are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Links {
+pub(crate) enum Links {
     Shared,
-    /// As TCP would: what one end cannot use, other transfers of the same link take. Dear.
     MaxMin,
-    /// With so many slots in use at each end.
-    Fixed(u32),
+    Coarse,
 }
 
 /// A transfer.
 #[derive(Clone, Copy, Debug)]
-pub struct Flow {
-    pub sender: usize,
-    pub receiver: usize,
-    pub blob: u32,
-    pub piece: u32,
+pub(crate) struct Flow {
+    pub(crate) sender: usize,
+    pub(crate) receiver: usize,
+    pub(crate) blob: u32,
+    pub(crate) piece: u32,
     left: f64,
     rate: f64,
     since: u64,
@@ -42,7 +41,7 @@ struct End {
 
 /// All links and transfers; times in nanoseconds.
 #[derive(Debug)]
-pub struct Network {
+pub(crate) struct Network {
     links: Links,
     ends: Vec<End>,
     flows: Vec<Option<Flow>>,
@@ -52,7 +51,7 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn new(links: Links, rates: impl Iterator<Item = (f64, f64)>) -> Self {
+    pub(crate) fn new(links: Links, rates: impl Iterator<Item = (f64, f64)>) -> Self {
         let ends = rates.map(|(up, down)| End {
             up,
             down,
@@ -69,7 +68,7 @@ impl Network {
     }
 
     /// Starts a transfer.
-    pub fn start(&mut self, now: u64, ends: (usize, usize), what: (u32, u32), bytes: f64) {
+    pub(crate) fn start(&mut self, now: u64, ends: (usize, usize), what: (u32, u32), bytes: f64) {
         let flow = Flow {
             sender: ends.0,
             receiver: ends.1,
@@ -102,7 +101,7 @@ impl Network {
     }
 
     /// When the next transfer ends.
-    pub fn next(&mut self) -> Option<u64> {
+    pub(crate) fn next(&mut self) -> Option<u64> {
         while let Some(Reverse((when, at, version))) = self.done.peek().copied() {
             if self.flows[at as usize].is_some() && self.versions[at as usize] == version {
                 return Some(when);
@@ -113,14 +112,19 @@ impl Network {
     }
 
     /// Ends the next transfer.
-    pub fn end_next(&mut self) -> Option<Flow> {
+    pub(crate) fn end_next(&mut self) -> Option<Flow> {
         let when = self.next()?;
         let Reverse((_, at, _)) = self.done.pop()?;
         self.remove(when, at)
     }
 
     /// Breaks all transfers that fit.
-    pub fn cancel(&mut self, now: u64, host: usize, fits: impl Fn(&Flow) -> bool) -> Vec<Flow> {
+    pub(crate) fn cancel(
+        &mut self,
+        now: u64,
+        host: usize,
+        fits: impl Fn(&Flow) -> bool,
+    ) -> Vec<Flow> {
         let end = &self.ends[host];
         let all = end.sending.iter().chain(&end.receiving).copied();
         let fitting: Vec<u32> = all
@@ -131,7 +135,7 @@ impl Network {
     }
 
     /// Nothing goes in or out of this one any more.
-    pub fn freeze(&mut self, now: u64, host: usize) {
+    pub(crate) fn freeze(&mut self, now: u64, host: usize) {
         self.ends[host].frozen = true;
         let end = &self.ends[host];
         let all: Vec<u32> = end.sending.iter().chain(&end.receiving).copied().collect();
@@ -167,7 +171,7 @@ impl Network {
             return 0.0;
         }
         match self.links {
-            Links::Shared => {
+            Links::Shared | Links::Coarse => {
                 // A frozen partner's transfers take nothing.
                 let moving = |flows: &[u32], other: fn(&Flow) -> usize| {
                     let flows = flows.iter().filter_map(|at| self.flows[*at as usize]);
@@ -178,12 +182,11 @@ impl Network {
                 up.min(down)
             }
             Links::MaxMin => flow.rate,
-            Links::Fixed(slots) => from.up.min(to.down) / f64::from(slots),
         }
     }
 
     fn set_rate(&mut self, now: u64, at: u32) {
-        let Some(mut flow) = self.flows[at as usize] else {
+        let Some(flow) = self.flows[at as usize] else {
             return;
         };
         let rate = self.rate_of(&flow);

@@ -6,7 +6,7 @@
 
 #![allow(dead_code, reason = "the bench and each test use their own part of it")]
 
-pub mod links;
+pub(crate) mod links;
 mod outcome;
 mod run;
 
@@ -15,27 +15,27 @@ use std::time::Duration;
 use supernode::scheduler::{Options, Site};
 use swarm::Layout;
 
-pub use outcome::{Outcome, bound};
-pub use run::run;
+pub(crate) use outcome::Outcome;
+pub(crate) use run::run;
 
 /// Payload bytes per second of a link of 100 Mbit/s.
-pub const RATE: f64 = 100e6 / 8.0 * 1448.0 / 1514.0;
+pub(crate) const RATE: f64 = 100e6 / 8.0 * 1448.0 / 1514.0;
 
 /// A node.
 #[derive(Clone, Debug)]
-pub struct Host {
+pub(crate) struct Host {
     /// Payload bytes per second in each direction.
-    pub up: f64,
-    pub down: f64,
-    pub site: Site,
+    pub(crate) up: f64,
+    pub(crate) down: f64,
+    pub(crate) site: Site,
     /// When it first asks.
-    pub asks_at: Duration,
-    pub manner: Manner,
+    pub(crate) asks_at: Duration,
+    pub(crate) manner: Manner,
 }
 
 /// What a node does that it should not.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Manner {
+pub(crate) enum Manner {
     /// Nothing.
     Honest,
     /// All that it sends is wrong.
@@ -48,7 +48,7 @@ pub enum Manner {
 
 impl Host {
     /// An honest node with the same rate both ways, that asks at once.
-    pub fn of(rate: f64) -> Self {
+    pub(crate) fn of(rate: f64) -> Self {
         Self {
             up: rate,
             down: rate,
@@ -61,28 +61,28 @@ impl Host {
 
 /// All that determines a run.
 #[derive(Clone, Debug)]
-pub struct World {
+pub(crate) struct World {
     /// The nodes; the book's number of each is one more than its place here.
-    pub hosts: Vec<Host>,
+    pub(crate) hosts: Vec<Host>,
     /// What every node wants, three at a time.
-    pub blobs: Vec<Layout>,
+    pub(crate) blobs: Vec<Layout>,
     /// The seed's link, and upstream's.
-    pub seed_rate: f64,
-    pub upstream_rate: f64,
+    pub(crate) seed_rate: f64,
+    pub(crate) upstream_rate: f64,
     /// From an event to the start of the transfer that follows from it.
-    pub latency: Duration,
-    pub links: links::Links,
-    pub options: Options,
-    pub seed: u64,
+    pub(crate) latency: Duration,
+    pub(crate) links: links::Links,
+    pub(crate) options: Options,
+    pub(crate) seed: u64,
     /// After so long without a sign of life the book says so.
-    pub silence: Duration,
-    /// Whether to keep on when all honest nodes are done.
-    pub measure_cpu: bool,
+    pub(crate) silence: Duration,
+    /// Whether the outcome tells all that the scheduler was told.
+    pub(crate) records: bool,
 }
 
 impl World {
     /// A flash crowd: `nodes` equal links, one blob of `total` bytes, the seed and upstream alike.
-    pub fn crowd(nodes: usize, total: u64) -> Self {
+    pub(crate) fn crowd(nodes: usize, total: u64) -> Self {
         let layout = Layout::of(total);
         let piece_time = layout.piece_size() as f64 / RATE;
         Self {
@@ -95,12 +95,12 @@ impl World {
             options: Options::default(),
             seed: 1,
             silence: Duration::from_secs(1),
-            measure_cpu: false,
+            records: false,
         }
     }
 
     /// Sets the latency in piece times of the first blob.
-    pub fn latency_in_pieces(mut self, pieces: f64) -> Self {
+    pub(crate) fn latency_in_pieces(mut self, pieces: f64) -> Self {
         let piece_time = self.blobs[0].piece_size() as f64 / RATE;
         self.latency = Duration::from_secs_f64(piece_time * pieces);
         self

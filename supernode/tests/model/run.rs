@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use supernode::scheduler::{Action, BlobKey, Event, NodeKey, Scheduler};
 use swarm::PieceIndex;
@@ -57,7 +57,7 @@ struct Run<'a> {
 }
 
 /// Runs a world to its end.
-pub fn run(world: &World) -> Outcome {
+pub(crate) fn run(world: &World) -> Outcome {
     let mut run = Run::new(world);
     run.begin();
     while run.unfinished > 0 && run.step() {}
@@ -165,13 +165,10 @@ impl<'a> Run<'a> {
     fn tell(&mut self, event: Event) {
         let now = Duration::from_nanos(self.now);
         let mut actions = std::mem::take(&mut self.actions);
-        if self.world.measure_cpu {
-            let start = Instant::now();
-            self.scheduler.on(event, now, &mut actions);
-            self.outcome.cpu += start.elapsed();
-        } else {
-            self.scheduler.on(event, now, &mut actions);
+        if self.world.records {
+            self.outcome.events.push((now, event.clone()));
         }
+        self.scheduler.on(event, now, &mut actions);
         for action in actions.drain(..) {
             self.act(action, now);
         }
@@ -187,6 +184,9 @@ impl<'a> Run<'a> {
                 from,
                 ..
             } => {
+                let has = &self.nodes[node.0 as usize].has[blob.0 as usize];
+                assert!(!bit(has, piece.get()), "{node:?} has {piece} of {blob:?}");
+                assert_ne!(node, from);
                 let outcome = &mut self.outcome;
                 outcome.decisions += 1;
                 for part in [node.0, blob.0, piece.get(), from.0] {

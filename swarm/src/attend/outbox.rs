@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::Stream;
 
-use crate::wire::{NodeSays, SupernodeSays, node_says, supernode_says};
+use crate::wire::{NodeSays, PreheatProgress, SupernodeSays, node_says, supernode_says};
 
 /// Entries in one message at most, so that no message is large.
 const MERGED_MAX: usize = 1024;
@@ -45,6 +45,8 @@ struct Queue<T> {
     words: usize,
     room: usize,
     closed: bool,
+    /// Nothing more is said, but what waits is sent.
+    finished: bool,
     waker: Option<Waker>,
 }
 
@@ -64,6 +66,7 @@ impl<T: Merge> Outbox<T> {
             words: 0,
             room,
             closed: false,
+            finished: false,
             waker: None,
         }));
         let outbox = Self {
@@ -78,7 +81,7 @@ impl<T: Merge> Outbox<T> {
     /// [`Closed`], also for the word that found the queue full and thereby closed it.
     pub fn say(&self, word: T) -> Result<(), Closed> {
         let mut queue = lock(&self.queue);
-        if queue.closed {
+        if queue.closed || queue.finished {
             return Err(Closed);
         }
         if queue.words >= queue.room {
@@ -115,7 +118,16 @@ impl<T> Outbox<T> {
         wake(waker);
     }
 
-    /// Whether nothing more can be said.
+    /// Ends the stream when all that waits is sent.
+    pub fn finish(&self) {
+        let mut queue = lock(&self.queue);
+        queue.finished = true;
+        let waker = queue.waker.take();
+        drop(queue);
+        wake(waker);
+    }
+
+    /// Whether the stream is closed: what waited is dropped.
     pub fn is_closed(&self) -> bool {
         lock(&self.queue).closed
     }
@@ -138,7 +150,7 @@ impl<T> Stream for Outgoing<T> {
             queue.words -= words;
             return Poll::Ready(Some(message));
         }
-        if queue.closed {
+        if queue.closed || queue.finished {
             return Poll::Ready(None);
         }
         queue.waker = Some(cx.waker().clone());
@@ -201,6 +213,17 @@ impl Merge for SupernodeSays {
             (Some(Word::Alive(_)), Some(Word::Alive(_))) => None,
             (_, word) => Some(Self { word }),
         }
+    }
+}
+
+/// A node's newest state is all that counts.
+impl Merge for PreheatProgress {
+    fn merge(&mut self, next: Self) -> Option<Self> {
+        if self.node != next.node {
+            return Some(next);
+        }
+        *self = next;
+        None
     }
 }
 
@@ -270,6 +293,16 @@ mod tests {
         }
         drop(outgoing);
         assert_eq!(outbox.say(got(10)), Err(Closed));
+    }
+
+    #[tokio::test]
+    async fn a_finished_outbox_still_sends_what_waits() {
+        let (outbox, mut outgoing) = Outbox::new(2);
+        outbox.say(got(0)).unwrap();
+        outbox.finish();
+        assert_eq!(outbox.say(got(1)), Err(Closed));
+        assert!(outgoing.next().await.is_some());
+        assert!(outgoing.next().await.is_none());
     }
 
     #[test]

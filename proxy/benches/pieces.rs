@@ -24,7 +24,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use oci::Digest;
 use oci::client::{Client, ClientConfig, EndpointOptions, Redirects, Request};
 use proxy::metrics::Metrics;
-use proxy::peers::{Giver, Peers};
+use proxy::peers::{GiveOptions, Giver, Peers};
 use swarm::store::{MinFree, Options};
 use swarm::{
     BlobStore as _, DiskStore, Engine, EngineOptions, EngineStats, FetchRange, Origin, PeerId,
@@ -81,7 +81,7 @@ async fn give(at: SocketAddr) {
     let engine = Engine::new(store, EngineOptions::default());
     engine.share(&digest);
     let metrics = Metrics::new(Box::new(|| (Usage::default(), EngineStats::default())));
-    let giver = Arc::new(Giver::new(engine, metrics, None));
+    let giver = Arc::new(Giver::new(engine, metrics, GiveOptions::default()));
     let listener = proxy::http::bind(at).unwrap();
     println!("pieces take {} {digest}", listener.local_addr().unwrap());
     proxy::http::serve(

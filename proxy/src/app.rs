@@ -28,7 +28,7 @@ use crate::handler;
 use crate::http;
 use crate::manifests::Owners;
 use crate::metrics::Metrics;
-use crate::peers::{self, Giver, Peers};
+use crate::peers::{self, GiveOptions, Giver, Peers};
 use crate::seed::Seed;
 use crate::upstream::{UpstreamConfigError, Upstreams};
 
@@ -191,8 +191,11 @@ impl App {
             None => Engine::new(store.clone(), options),
         };
         let metrics = metrics(store.clone(), engine.clone(), attendance.clone());
-        let (offering, limit) = (engine.clone(), config.upload_limit);
-        let giver = Arc::new(Giver::new(offering, metrics.clone(), limit));
+        let giving = GiveOptions {
+            upload_limit: config.upload_limit,
+            ..GiveOptions::default()
+        };
+        let giver = Arc::new(Giver::new(engine.clone(), metrics.clone(), giving));
         let front = Front::new(Parts {
             upstreams,
             engine,

@@ -24,7 +24,7 @@ mod turns;
 pub use http_peer::Peers;
 pub use port::PEER_PORT;
 pub(crate) use port::listen_at;
-pub use serve::Giver;
+pub use serve::{GiveOptions, Giver};
 
 /// Where pieces of a blob are had: the digest follows.
 const BLOBS: &str = "/v2/swarm/blobs/";

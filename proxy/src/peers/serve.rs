@@ -29,11 +29,27 @@ const UNKNOWN_MAX: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_millis(15);
 /// How long a response waits for its turn.
 const TURN_WAIT: Duration = Duration::from_secs(5);
-/// Responses being sent at a time: more than slots at any node, so that it only matters to one that
-/// many ask at once without a scheduler.
-const TURNS: usize = 128;
 /// Bytes given at a time when the rate is bounded.
 const WINDOW: usize = 256 << 10;
+
+/// How a node gives.
+#[derive(Clone, Copy, Debug)]
+pub struct GiveOptions {
+    /// Bytes per second at most, all requests together; `None` is no limit.
+    pub upload_limit: Option<u64>,
+    /// Responses being sent at a time; further requests wait, those of smaller order less long. The
+    /// default is beyond a scheduler's slots, so that it matters only where none leads.
+    pub responses_max: usize,
+}
+
+impl Default for GiveOptions {
+    fn default() -> Self {
+        Self {
+            upload_limit: None,
+            responses_max: 128,
+        }
+    }
+}
 
 /// What gives. One for the peer port and for a seed's front door.
 pub struct Giver {
@@ -52,13 +68,13 @@ struct Asked<'a> {
 }
 
 impl Giver {
-    /// Gives what `engine` offers, at most `upload_limit` bytes per second.
-    pub fn new(engine: Engine, metrics: Arc<Metrics>, upload_limit: Option<u64>) -> Self {
+    /// Gives what `engine` offers.
+    pub fn new(engine: Engine, metrics: Arc<Metrics>, options: GiveOptions) -> Self {
         Self {
             engine,
             metrics,
-            bucket: upload_limit.map(|rate| Arc::new(Bucket::new(rate))),
-            turns: Turns::new(TURNS),
+            bucket: options.upload_limit.map(|rate| Arc::new(Bucket::new(rate))),
+            turns: Turns::new(options.responses_max.max(1)),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use oci::Digest;
+use proxy::peers::GiveOptions;
 use swarm::{Fault, FetchRange, Origin};
 
 use crate::rig::{Gated, GivingNode, PIECE, body, content, get, peer_at, until, within};
@@ -140,7 +141,10 @@ async fn a_blob_that_becomes_known_while_it_is_asked_for_is_given() {
 #[tokio::test]
 async fn what_is_given_is_bounded_in_rate() {
     const RATE: u64 = 8 << 20;
-    let node = GivingNode::limited(Some(RATE));
+    let node = GivingNode::giving(GiveOptions {
+        upload_limit: Some(RATE),
+        ..GiveOptions::default()
+    });
     let blob = content(4 << 20, 6);
     let digest = node.share(&blob);
     let started = Instant::now();
@@ -159,6 +163,28 @@ async fn what_is_given_is_bounded_in_rate() {
         "{:?}",
         started.elapsed()
     );
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn of_those_who_wait_the_smaller_order_goes_first() {
+    let node = GivingNode::giving(GiveOptions {
+        // The first one takes a while.
+        upload_limit: Some(512 << 10),
+        responses_max: 1,
+    });
+    let blob = content(4 * PIECE as usize, 8);
+    let digest = node.share(&blob);
+    let asked = |count: u64| node.count(|it| &it.in_flight) == count;
+    let done = std::sync::Mutex::new(Vec::new());
+    let ask = async |order: u64, before: u64, bytes: u64| {
+        until("those before have asked", || asked(before)).await;
+        let piece = node.peer().piece_source(order);
+        get(&*piece, &digest, 0..bytes).await.unwrap();
+        done.lock().unwrap().push(order);
+    };
+    tokio::join!(ask(5, 0, 2 * PIECE), ask(9, 1, PIECE), ask(1, 2, PIECE));
+    assert_eq!(*done.lock().unwrap(), [5, 1, 9]);
     node.stop().await;
 }
 

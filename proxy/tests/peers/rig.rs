@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, stream};
 use oci::Digest;
 use proxy::http::{Limits, Traffic};
 use proxy::metrics::Metrics;
-use proxy::peers::{Giver, Peers};
+use proxy::peers::{GiveOptions, Giver, Peers};
 use swarm::store::{MinFree, Options};
 use swarm::{
     BlobReader, DiskStore, Engine, EngineOptions, FetchRange, Fetched, FlightScope, Origin, Peer,
@@ -43,10 +43,10 @@ pub(crate) struct GivingNode {
 
 impl GivingNode {
     pub(crate) fn start() -> Self {
-        Self::limited(None)
+        Self::giving(GiveOptions::default())
     }
 
-    pub(crate) fn limited(upload_limit: Option<u64>) -> Self {
+    pub(crate) fn giving(giving: GiveOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut options = Options::new(folder.path(), swarm::Limits::cap(256 << 20));
         options.min_free = MinFree::Bytes(0);
@@ -54,7 +54,7 @@ impl GivingNode {
         let store = Arc::new(DiskStore::open(options).unwrap());
         let engine = Engine::new(store.clone(), EngineOptions::default());
         let metrics = Metrics::new(Box::new(|| (Usage::default(), EngineStats::default())));
-        let giver = Arc::new(Giver::new(engine.clone(), metrics.clone(), upload_limit));
+        let giver = Arc::new(Giver::new(engine.clone(), metrics.clone(), giving));
         let listener = proxy::http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let traffic = Arc::<Traffic>::default();

@@ -23,6 +23,9 @@ use tonic::{Request, Response, Status, Streaming};
 type Says<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Answer = Result<Vec<Result<PreheatProgress, Status>>, Status>;
 
+/// What the supernode does, by name.
+type Case = (&'static str, fn() -> Answer);
+
 /// Answers each request alike and keeps it.
 #[derive(Clone)]
 struct Service {
@@ -156,7 +159,7 @@ async fn whatever_is_not_done_is_a_failure_with_a_way_out() {
         assert_eq!(said.code, 1, "{what}: {}", said.text());
         text.push_str(&format!("{what}\n{}\n", timeless(&said.text())));
     };
-    let answers: [(&str, fn() -> Answer); 8] = [
+    let answers: [Case; 8] = [
         ("one fails", || {
             let words = [got("a", 4, 4), failed("b", "disk full"), got("c", 4, 4)];
             Ok(words.into())

@@ -59,12 +59,11 @@ fn cpu() -> io::Result<Duration> {
 }
 
 /// Tells a scheduler all of a run again: CPU microseconds for each instruction.
-fn replay(world: &World, outcome: &Outcome) -> io::Result<f64> {
+fn replay(world: &World, outcome: Outcome) -> io::Result<f64> {
     let mut scheduler = Scheduler::new(world.options.clone(), world.seed);
     let mut actions = Vec::new();
-    let events = outcome.events.clone();
     let start = cpu()?;
-    for (now, event) in events {
+    for (now, event) in outcome.events {
         actions.clear();
         scheduler.on(event, now, &mut actions);
     }
@@ -90,10 +89,10 @@ fn cost(quick: bool) -> Vec<Value> {
         world.links = Links::Coarse;
         world.records = true;
         let outcome = run(&world);
-        let cpu = replay(&world, &outcome).unwrap_or(f64::NAN);
         let memory = outcome.memory_bytes / nodes;
         let pieces = world.blobs[0].count();
         let decisions = outcome.decisions;
+        let cpu = replay(&world, outcome).unwrap_or(f64::NAN);
         println!("| {nodes} | {pieces} | {decisions} | {cpu:.2} | {memory} |");
         rows.push(json!({
             "nodes": nodes, "pieces": pieces, "decisions": decisions,

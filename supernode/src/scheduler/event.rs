@@ -29,6 +29,7 @@ impl Scheduler {
             } => {
                 self.joined(node, blob, &present, reading_at);
                 self.settle(&[node], actions);
+                self.rest(blob);
             }
             Event::Got {
                 node,

@@ -1,8 +1,8 @@
 //! Who gets what from whom: whenever a slot frees, the best of a bounded sample.
 //!
 //! Rarest first; a zone that has no copy of a piece may take one from another zone, otherwise
-//! pieces stay within a zone; among equals the emptiest receiver (for its pace) and the idlest
-//! sender. Cost is bounded by the sample and the blob's count of pieces, not by the nodes.
+//! pieces stay within a zone; then the nearest, and the emptiest receiver for its pace. Cost is bounded
+//! by the sample and the blob's count of pieces, not by the nodes.
 
 use super::blob::{Blob, Member};
 use super::outstanding::Instruction;
@@ -23,7 +23,7 @@ pub(super) enum Reach {
 /// A transfer that could be.
 #[derive(Clone, Copy, Debug)]
 struct Choice {
-    /// Smaller is better: urgency and rarity, distance, load.
+    /// Smaller is better: urgency and rarity, distance, how much the receiver has.
     value: (u8, u8, u32),
     piece: u32,
     /// The other end's place among the members.
@@ -192,7 +192,7 @@ impl Scheduler {
             let Some((class, piece)) = self.offer(blob, (sender, receiver), end, reach) else {
                 continue;
             };
-            let value = (class, distance(blob.member(sender), to), 0);
+            let value = (class, distance(blob.member(sender), to), to.taken_count);
             if best.is_none_or(|best| value < best.value) {
                 best = Some(Choice {
                     value,

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod image;
+#[allow(dead_code, reason = "shared with the tests of the peer port")]
 mod node;
 mod origin;
 

@@ -104,7 +104,7 @@ fn cost(quick: bool) -> Vec<Value> {
 }
 
 fn ratio(quick: bool) -> Vec<Value> {
-    let slots = Options::default().up_slots;
+    let slots = Options::prompt().up_slots;
     println!("Flash crowd to T* = S/B (1 + (floor(log2 N) + 1)/k), {slots} slots, shared links\n");
     println!(
         "| nodes | pieces | latency, piece times | last | median | first byte, s | seed sends |"

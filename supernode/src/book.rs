@@ -168,7 +168,7 @@ impl Book {
             return;
         };
         node.quiet = 0;
-        if std::mem::take(&mut node.silent) {
+        if std::mem::take(&mut node.silent) && !node.is_cut_off() {
             self.decide(Event::Spoke { node: key });
         }
         match word {
@@ -211,6 +211,10 @@ impl Book {
         turn.words
             .push((key, Word::Verdict(verdict.clone().into())));
         node.verdict = Some(verdict);
+        if node.is_cut_off() {
+            // Nobody is told to ask it; it may still fetch from others.
+            self.decide(Event::Silent { node: key });
+        }
     }
 
     /// A quarter of a second has passed: who is silent, and what was put off.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use model::links::Links;
 use model::{Host, Outcome, RATE, World, run};
+use supernode::scheduler::Options;
 use swarm::Layout;
 use swarm::piece::PIECE_MIN;
 
@@ -69,6 +70,20 @@ fn links_that_share_as_tcp_does_come_nearer() {
         let ratio = told("max-min", &world, &run(&world));
         assert!(ratio <= most, "{ratio} > {most}");
     }
+}
+
+/// As in the lab, where an instruction waits in full queues for one to four times of a piece.
+#[test]
+fn late_instructions_are_bridged_by_what_is_asked_ahead() {
+    let ratio = |options: Options| {
+        let mut world = World::crowd(16, 200 * MIB).latency_in_pieces(2.5);
+        world.options = options;
+        let outcome = run(&world);
+        told("late instructions", &world, &outcome)
+    };
+    let (usual, prompt) = (ratio(Options::default()), ratio(Options::prompt()));
+    assert!(usual <= 1.25, "{usual}");
+    assert!(usual < prompt * 0.95, "{usual} beside {prompt}");
 }
 
 #[test]

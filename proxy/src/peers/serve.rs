@@ -27,8 +27,9 @@ const HOLD_MAX: Duration = Duration::from_secs(5);
 const UNKNOWN_MAX: Duration = Duration::from_millis(300);
 /// How often it is looked for then.
 const LOOK_EVERY: Duration = Duration::from_millis(15);
-/// How long a response waits for its turn.
-const TURN_WAIT: Duration = Duration::from_secs(5);
+/// How long a response waits for its turn; then it goes out of turn, so that receivers that take
+/// nothing (frozen ones) do not keep the pieces from all others.
+const TURN_WAIT: Duration = Duration::from_millis(500);
 /// Bytes given at a time when the rate is bounded.
 const WINDOW: usize = 256 << 10;
 
@@ -37,8 +38,9 @@ const WINDOW: usize = 256 << 10;
 pub struct GiveOptions {
     /// Bytes per second at most, all requests together; `None` is no limit.
     pub upload_limit: Option<u64>,
-    /// Responses being sent at a time; further requests wait, those of smaller order less long. The
-    /// default is beyond a scheduler's slots, so that it matters only where none leads.
+    /// Responses being sent at a time; further requests wait shortly, those of smaller order less
+    /// long. Fewer than a scheduler's slots: more is asked ahead than is sent at once, because an
+    /// instruction waits in the same queues of the links as the pieces.
     pub responses_max: usize,
 }
 
@@ -46,7 +48,7 @@ impl Default for GiveOptions {
     fn default() -> Self {
         Self {
             upload_limit: None,
-            responses_max: 128,
+            responses_max: 6,
         }
     }
 }
@@ -136,9 +138,8 @@ impl Giver {
         let left = until.saturating_duration_since(Instant::now());
         let offer = self.having(offer, digest, &range, left).await?;
         let turn = tokio::time::timeout(TURN_WAIT, self.turns.turn(asked.order)).await;
-        let turn = turn.map_err(|_| busy())?;
         let length = range.end - range.start;
-        let body = self.body(&offer, range.clone(), turn);
+        let body = self.body(&offer, range.clone(), turn.ok());
         let Some(part) = part else {
             return Ok(described(StatusCode::OK, length, body));
         };
@@ -179,7 +180,7 @@ impl Giver {
         Err(unknown())
     }
 
-    fn body(&self, offer: &Offer, range: Range<u64>, turn: Turn) -> ResponseBody {
+    fn body(&self, offer: &Offer, range: Range<u64>, turn: Option<Turn>) -> ResponseBody {
         let length = range.end - range.start;
         let slices = offer.stream(range);
         let body = match &self.bucket {
@@ -210,7 +211,7 @@ struct Paced {
     slices: stream::BoxStream<'static, Result<Slice, ReadError>>,
     rest: Option<Slice>,
     bucket: Arc<Bucket>,
-    _turn: Turn,
+    _turn: Option<Turn>,
 }
 
 impl Paced {
@@ -303,9 +304,4 @@ fn refused(refusal: &Refusal, head: bool) -> Response<ResponseBody> {
 
 fn unknown() -> Refusal {
     Refusal::unknown(Kind::Blob)
-}
-
-fn busy() -> Refusal {
-    let error = OciError::new(ErrorCode::TooManyRequests, "too many responses at a time");
-    Refusal::malformed(error)
 }

@@ -70,7 +70,13 @@ impl Node {
 
     /// Whether it can be named as a mate.
     pub(super) fn gives(&self) -> bool {
-        !self.banned && !self.silent
+        !self.banned && !self.silent && !self.is_cut_off()
+    }
+
+    /// Whether its peer port is known not to be reached at any address.
+    pub(super) fn is_cut_off(&self) -> bool {
+        let verdict = self.verdict.as_ref();
+        verdict.is_some_and(|verdict| !verdict.reached && verdict.instead.is_none())
     }
 }
 

@@ -24,7 +24,7 @@ struct Told {
 
 impl Told {
     fn new() -> Self {
-        let book = Book::new(Options::default(), 1, GRANT);
+        let book = Book::new(Options::prompt(), 1, GRANT);
         let now = Now::ZERO;
         Self { book, now }
     }

@@ -35,7 +35,7 @@ impl Rig {
     fn new(total: u64, held_by_seed: bool, nodes: &[NodeKey]) -> Self {
         let layout = Layout::of(total);
         let mut rig = Self {
-            scheduler: Scheduler::new(Options::default(), 7),
+            scheduler: Scheduler::new(Options::prompt(), 7),
             now: Now::from_secs(1),
             layout,
             banned: Vec::new(),
@@ -158,7 +158,7 @@ impl Rig {
 fn one_node_gets_all_from_the_seed_in_order_a_few_at_a_time() {
     let mut rig = Rig::new(SMALL, true, &[A]);
     rig.join(A, BLOB, &[2]);
-    let slots = usize::from(Options::default().down_slots) + 1;
+    let slots = usize::from(Options::prompt().down_slots) + 1;
     assert!(rig.open.len() <= slots, "{:?}", rig.open);
     let told = rig.run();
     let pieces: Vec<u32> = told.iter().map(|told| told.2).collect();
@@ -171,7 +171,7 @@ fn pieces_are_promised_shortly_before_the_seed_has_them() {
     let mut rig = Rig::new(SMALL, false, &[A, B]);
     rig.join(A, BLOB, &[]);
     rig.join(B, BLOB, &[]);
-    assert_eq!(rig.open.len(), usize::from(Options::default().seed_ahead));
+    assert_eq!(rig.open.len(), usize::from(Options::prompt().seed_ahead));
     let piece = rig.piece(0);
     rig.on(Event::SeedHas { blob: BLOB, piece });
     assert_eq!(rig.told.len(), 1, "the next one: {:?}", rig.told);
@@ -258,7 +258,7 @@ fn one_complaint_is_the_pairs_and_three_are_everybodys() {
     }
     rig.join(E, BLOB, &[]);
     assert!(rig.next_from(A).is_none(), "all have complained");
-    rig.wait(Options::default().avoid * 2);
+    rig.wait(Options::prompt().avoid * 2);
     assert!(rig.next_from(A).is_some(), "but not for ever");
 }
 

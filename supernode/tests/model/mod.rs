@@ -92,7 +92,7 @@ impl World {
             upstream_rate: RATE,
             latency: Duration::from_secs_f64(piece_time * 0.15),
             links: links::Links::Shared,
-            options: Options::default(),
+            options: Options::prompt(),
             seed: 1,
             silence: Duration::from_secs(1),
             records: false,

@@ -101,7 +101,7 @@ pub(super) struct Crowd {
     reported: Vec<bool>,
     pub(super) mates: Mates,
     pub(super) jobs: BTreeMap<FetchId, Job>,
-    /// When the last byte came, once one has.
+    /// When the last byte came, or, before the first, when a peer first failed.
     moved_at: Option<Now>,
 }
 
@@ -354,6 +354,8 @@ impl Transfer {
 
     fn piece_failed(&mut self, job: Job, fault: PeerFault, now: Now) {
         let Some(crowd) = &mut self.crowd else { return };
+        // A leader that only names peers that do not give is left as one that has come to a stand.
+        crowd.moved_at.get_or_insert(now);
         crowd.mates.failed(&job.from, job.piece, fault, now);
         let (piece, from) = (job.piece, job.from);
         self.report(Report::Failed { piece, from, fault });

@@ -170,15 +170,7 @@ impl App {
             peer: peer.as_ref().map(bound).transpose()?,
         };
         let store = open_store(&config)?;
-        let path = config.data_dir.join(CATALOG_FILE);
-        let catalog = Catalog::open(&path).map_err(|error| match error {
-            CatalogError::InUse(_) => BuildError::InUse {
-                path: config.data_dir.clone(),
-            },
-            CatalogError::Io { path, cause } => BuildError::DataDir { path, cause },
-            broken @ CatalogError::Broken { .. } => BuildError::Catalog(broken),
-        })?;
-        catalog.prune(unix_now().saturating_sub(REMEMBER_SECONDS));
+        let catalog = open_catalog(&config)?;
         let options = EngineOptions {
             head: config.limits.head,
             ..EngineOptions::default()
@@ -396,6 +388,19 @@ fn bound(listener: &TcpListener) -> Result<SocketAddr, BuildError> {
         address: SocketAddr::from(([0, 0, 0, 0], 0)),
         cause,
     })
+}
+
+fn open_catalog(config: &Config) -> Result<Catalog, BuildError> {
+    let path = config.data_dir.join(CATALOG_FILE);
+    let catalog = Catalog::open(&path).map_err(|error| match error {
+        CatalogError::InUse(_) => BuildError::InUse {
+            path: config.data_dir.clone(),
+        },
+        CatalogError::Io { path, cause } => BuildError::DataDir { path, cause },
+        broken @ CatalogError::Broken { .. } => BuildError::Catalog(broken),
+    })?;
+    catalog.prune(unix_now().saturating_sub(REMEMBER_SECONDS));
+    Ok(catalog)
 }
 
 fn open_store(config: &Config) -> Result<Arc<dyn BlobStore>, BuildError> {

@@ -390,6 +390,19 @@ fn bound(listener: &TcpListener) -> Result<SocketAddr, BuildError> {
     })
 }
 
+fn open_catalog(config: &Config) -> Result<Catalog, BuildError> {
+    let path = config.data_dir.join(CATALOG_FILE);
+    let catalog = Catalog::open(&path).map_err(|error| match error {
+        CatalogError::InUse(_) => BuildError::InUse {
+            path: config.data_dir.clone(),
+        },
+        CatalogError::Io { path, cause } => BuildError::DataDir { path, cause },
+        broken @ CatalogError::Broken { .. } => BuildError::Catalog(broken),
+    })?;
+    catalog.prune(unix_now().saturating_sub(REMEMBER_SECONDS));
+    Ok(catalog)
+}
+
 fn open_store(config: &Config) -> Result<Arc<dyn BlobStore>, BuildError> {
     let limits = swarm::Limits::cap(config.cache_size);
     let mut options = Options::new(&config.data_dir, limits);

@@ -273,10 +273,19 @@ impl Book {
 
     /// The blob of a digest, new if need be.
     fn enter_blob(&mut self, digest: Digest) -> BlobKey {
-        if let Some(key) = self.by_digest.get(&digest) {
-            return *key;
+        self.uses += 1;
+        let used = self.uses;
+        if let Some(key) = self.by_digest.get(&digest).copied() {
+            if let Some(blob) = self.blob_mut(key) {
+                blob.used = used;
+            }
+            return key;
         }
-        let key = BlobKey(self.blobs.put(Blob::new(digest)));
+        let blob = Blob {
+            used,
+            ..Blob::new(digest)
+        };
+        let key = BlobKey(self.blobs.put(blob));
         self.by_digest.insert(digest, key);
         self.make_room();
         key

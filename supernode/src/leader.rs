@@ -25,6 +25,8 @@ use crate::seeding::Seeding;
 
 /// How often each node hears that this supernode lives.
 const TICK: Duration = Duration::from_millis(250);
+/// Shortest time between two deadlines of the scheduler: many come together, and none is so urgent.
+const DUE_REST: Duration = Duration::from_millis(5);
 /// Commands that are taken in at once.
 const BATCH: usize = 256;
 /// Images on their way to nodes at once.
@@ -144,15 +146,17 @@ impl Leader {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH);
+        let mut rested = self.started;
         loop {
             let deadline = self.book.lock().deadline();
-            let due = deadline.map(|at| self.started + at);
+            let due = deadline.map(|at| (self.started + at).max(rested));
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 _ = ticks.tick() => self.tick(),
                 () = sleep_until(due.unwrap_or(self.started)), if due.is_some() => {
                     self.turn(|book, turn| book.due(turn));
+                    rested = Instant::now() + DUE_REST;
                 }
                 count = commands.recv_many(&mut batch, BATCH) => {
                     if count == 0 {

@@ -157,6 +157,7 @@ impl Flight {
             Some(Outcome::Verified) => {
                 if self.keep().await {
                     self.crowd.say(Report::Complete);
+                    self.tell_held();
                 }
                 None
             }
@@ -165,6 +166,15 @@ impl Flight {
         };
         landed();
         board.close(error);
+    }
+
+    /// Tells every supernode, also those that did not lead or come later, of a public blob.
+    fn tell_held(&self) {
+        if let (Some(tracker), Some(total)) = (&self.shared.tracker, self.transfer.total())
+            && self.transfer.is_public()
+        {
+            tracker.held(&self.digest, total);
+        }
     }
 
     /// Waits for the next thing to happen and sees to it.

@@ -87,33 +87,29 @@ impl Told {
         self.says(node, node_says::Word::Reports(Reports { list }))
     }
 
-    /// A node that takes part gets what it is told, until nothing is told any more.
-    fn obeys(&mut self, node: NodeKey, flight: u32, mut turn: Turn) -> Vec<Word> {
-        let mut words = Vec::new();
-        loop {
-            let to_it = turn.words.into_iter().filter(|(to, _)| *to == node);
-            let to_it: Vec<Word> = to_it.map(|(_, word)| word).collect();
-            let told = to_it.iter().filter_map(|word| match word {
-                Word::Instructions(told) => Some(told.list.clone()),
-                _ => None,
-            });
-            let told: Vec<_> = told.flatten().collect();
-            words.extend(to_it);
-            if told.is_empty() {
-                return words;
-            }
-            turn = Turn::default();
-            for one in told {
-                let report = Report {
-                    flight,
-                    kind: report::Kind::Got.into(),
-                    piece: one.piece,
-                    from: one.from,
-                    upstream: false,
-                };
-                turn.words.extend(self.reports(node, report).words);
+    /// Nodes get what they are told, until nothing is told any more; what the first one heard.
+    fn obeys(&mut self, node: NodeKey, mut turn: Turn) -> Vec<Word> {
+        let mut heard = Vec::new();
+        while !turn.words.is_empty() {
+            for (to, word) in std::mem::take(&mut turn.words) {
+                if let Word::Instructions(told) = &word {
+                    for one in &told.list {
+                        let report = Report {
+                            flight: told.flight,
+                            kind: report::Kind::Got.into(),
+                            piece: one.piece,
+                            from: one.from,
+                            upstream: false,
+                        };
+                        turn.words.extend(self.reports(to, report).words);
+                    }
+                }
+                if to == node {
+                    heard.push(word);
+                }
             }
         }
+        heard
     }
 }
 
@@ -183,15 +179,7 @@ fn a_blob_is_asked_for_once_and_led_to_its_end() {
     assert!(feeds && is_accepted(&turn, one) && is_accepted(&turn, two));
     let fed = told.fed(0);
     turn.words.extend(fed.words);
-    let both = turn.words.clone();
-    let words = told.obeys(
-        one,
-        1,
-        Turn {
-            words: both,
-            ..turn
-        },
-    );
+    let words = told.obeys(one, turn);
     let pieces: HashSet<u32> = instructed(&words).iter().map(|(piece, _)| *piece).collect();
     assert_eq!(pieces.len(), PIECES as usize, "{words:?}");
 }
@@ -202,9 +190,9 @@ fn a_late_asker_hears_all_that_is_known_at_once() {
     let one = told.came("one");
     let first = told.wants(one, 1, "a/b");
     let (_, accepted) = told.opened(&first.tasks[0], read(false));
-    told.obeys(one, 1, accepted);
+    told.obeys(one, accepted);
     let fed = told.fed(0);
-    told.obeys(one, 1, fed);
+    told.obeys(one, fed);
     let complete = true;
     told.says(
         one,
@@ -217,7 +205,7 @@ fn a_late_asker_hears_all_that_is_known_at_once() {
     let two = told.came("two");
     let turn = told.wants(two, 1, "a/b");
     assert!(is_accepted(&turn, two) && turn.tasks.is_empty());
-    let words = told.obeys(two, 1, turn);
+    let words = told.obeys(two, turn);
     let known = words.iter().find_map(|word| match word {
         Word::Pieces(told) => Some(told.digests.len() / 32),
         _ => None,

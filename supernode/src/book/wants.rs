@@ -47,8 +47,6 @@ impl Book {
             stage,
         };
         known.members.insert(key, member);
-        self.uses += 1;
-        known.used = self.uses;
         self.admit(key, blob, &place, turn);
     }
 

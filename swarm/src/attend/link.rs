@@ -123,7 +123,7 @@ impl Link {
             Ok(answered) => answered,
             Err(why) => return why,
         };
-        let session = Session::new(self.node.clone(), outbox, welcome.supernode.clone());
+        let session = Session::new(outbox, welcome.supernode.clone());
         let session = Arc::new(session);
         // From here on every way out ends the session.
         let attended = Attended {

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use oci::Digest;
 use tokio::sync::mpsc;
 
-use super::node::Node;
 use super::outbox::Outbox;
 use crate::piece::{Layout, PieceDigest};
 use crate::tracker::{
@@ -26,7 +25,6 @@ pub(super) const SEED: u32 = 0;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Session {
-    node: Arc<Node>,
     outbox: Outbox<NodeSays>,
     /// The supernode's name, by which all nodes rank it.
     supernode: String,
@@ -66,9 +64,8 @@ impl Member {
 }
 
 impl Session {
-    pub(super) fn new(node: Arc<Node>, outbox: Outbox<NodeSays>, supernode: String) -> Self {
+    pub(super) fn new(outbox: Outbox<NodeSays>, supernode: String) -> Self {
         Self {
-            node,
             outbox,
             supernode,
             table: Mutex::default(),
@@ -316,15 +313,7 @@ impl Voice {
     }
 
     fn complete(&self) {
-        let member = self.session.lock().members.remove(&self.flight);
-        if let Some(Member {
-            digest,
-            layout: Some(layout),
-            ..
-        }) = member
-        {
-            self.session.node.holds(&digest, layout.total());
-        }
+        self.session.lock().members.remove(&self.flight);
         self.session.leave(self.flight, true);
     }
 }

@@ -109,8 +109,7 @@ async fn two_nodes_pull_at_once_and_the_registry_is_read_once() {
     swarm.each_blob_came_once();
     let said = swarm.run(&["status", "--admin", &swarm.nodes[0].admin]);
     assert!(
-        said.out
-            .contains("in a swarm: 1 of 1 supernodes lead, "),
+        said.out.contains("in a swarm: 1 of 1 supernodes lead, "),
         "{}",
         said.out
     );

@@ -67,7 +67,7 @@ pub(crate) struct Options {
     /// Write every run as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Draw how much each node had when
+    /// Draw how much each node had when; of several scenarios each gets a file, named after it
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
     /// Keep the logs of all processes here

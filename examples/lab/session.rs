@@ -1,6 +1,6 @@
 //! Everything between making the network and the last line: images, origin, runs, reports.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -114,7 +114,7 @@ impl<'a> Session<'a> {
         if needs_usual && !scenarios.contains(&Scenario::Crowd) {
             scenarios.insert(0, Scenario::Crowd);
         }
-        let mut drawn = None;
+        let several = scenarios.len() > 1;
         for scenario in scenarios {
             let mut runs = Vec::new();
             for number in 1..=options.runs {
@@ -137,12 +137,16 @@ impl<'a> Session<'a> {
             if scenario == Scenario::Crowd && undisturbed.is_none() {
                 undisturbed = Some(median.clone());
             }
-            drawn = Some(median);
+            if let Some(file) = &options.svg {
+                let file = if several {
+                    named(file, scenario)
+                } else {
+                    file.clone()
+                };
+                std::fs::write(&file, svg::draw(&median))
+                    .with_context(|| format!("writing {}", file.display()))?;
+            }
             all.extend(runs);
-        }
-        if let (Some(file), Some(run)) = (&options.svg, &drawn) {
-            std::fs::write(file, svg::draw(run))
-                .with_context(|| format!("writing {}", file.display()))?;
         }
         let right = all
             .iter()
@@ -180,6 +184,12 @@ impl<'a> Session<'a> {
         std::fs::remove_dir_all(&folder)?;
         outcome
     }
+}
+
+/// `lab.svg` as `lab-liar.svg`.
+fn named(file: &Path, scenario: Scenario) -> PathBuf {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    file.with_file_name(format!("{stem}-{}.svg", scenario.name()))
 }
 
 /// A new folder for data, noted for the supervisor to remove.

@@ -60,8 +60,7 @@ pub(crate) struct Options {
     /// The program [default: the release build next to this one]
     #[arg(long)]
     pub(crate) darner: Option<PathBuf>,
-    /// Where data folders are made [default: a tmpfs of its own if there is memory for it, else the
-    /// temporary folder]
+    /// Where data folders are made [default: the temporary folder]
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
     /// Write every run as JSON

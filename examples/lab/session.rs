@@ -194,19 +194,8 @@ fn named(file: &Path, scenario: Scenario) -> PathBuf {
 
 /// A new folder for data, noted for the supervisor to remove.
 fn folder(options: &Options) -> Result<PathBuf> {
-    let memory = memory::mount()?;
-    let parent = match &options.dir {
-        Some(dir) => dir.clone(),
-        None if memory::has_room(needed(options)) => memory,
-        None => {
-            let folder = std::env::temp_dir();
-            say(format!(
-                "not enough memory: the data goes to {}",
-                folder.display()
-            ));
-            folder
-        }
-    };
+    memory::mount()?;
+    let parent = options.dir.clone().unwrap_or_else(std::env::temp_dir);
     let parent = parent
         .canonicalize()
         .with_context(|| format!("{} is not there", parent.display()))?;
@@ -214,13 +203,4 @@ fn folder(options: &Options) -> Result<PathBuf> {
     supervise::note_folder(&folder)?;
     std::fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
     Ok(folder)
-}
-
-/// Bytes of all copies of all images, at the origin too, and of this program's own.
-fn needed(options: &Options) -> u64 {
-    let image = options.image_layers.iter().sum::<u64>() << 20;
-    let several = options.scenario.contains(&Scenario::Image);
-    let size = options.size.0 / 4 * 5;
-    let size = if several { size.max(image) } else { size };
-    size.saturating_mul(options.nodes as u64 + 3)
 }

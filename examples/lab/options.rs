@@ -60,14 +60,13 @@ pub(crate) struct Options {
     /// The program [default: the release build next to this one]
     #[arg(long)]
     pub(crate) darner: Option<PathBuf>,
-    /// Where data folders are made [default: a tmpfs of its own if there is memory for it, else the
-    /// temporary folder]
+    /// Where data folders are made [default: the temporary folder]
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
     /// Write every run as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Draw how much each node had when
+    /// Draw how much each node had when; of several scenarios each gets a file, named after it
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
     /// Keep the logs of all processes here

@@ -27,7 +27,6 @@ pub(crate) struct Outcome {
     /// Darners that ended without being told to.
     pub(crate) ended: Vec<String>,
     /// How much each client had when.
-    #[serde(skip)]
     pub(crate) samples: Vec<Sample>,
 }
 
@@ -116,7 +115,7 @@ pub(crate) struct Second {
 }
 
 /// How much each client had at a moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Sample {
     pub(crate) seconds: f64,
     pub(crate) received: Vec<u64>,

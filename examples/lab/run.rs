@@ -12,7 +12,7 @@ use crate::client::{self, Progress, Pull, Pulled};
 use crate::cluster::{self, Cluster, Setup};
 use crate::content::{Chance, Image};
 use crate::counters::{Cores, Counters};
-use crate::memory::Ballast;
+use crate::memory::{self, Ballast};
 use crate::options::{Mode, Options, Rate, Scenario};
 use crate::origin::Origin;
 use crate::outcome::{Client, Fault, From, Lies, Outcome, Sample, Second};
@@ -134,6 +134,9 @@ impl Run<'_> {
         let copies = self.setup.nodes as u64 + 1;
         let ballast = Ballast::take(self.image.size() * copies)?;
         self.counters.wait_until_idle()?;
+        if memory::is_memory(&self.setup.folder)? {
+            ballast.free_all();
+        }
         let before = self.account(&mut cluster)?;
         let start = Instant::now() + LEAD;
         let mut workers = self.workers(start);

@@ -1,6 +1,6 @@
 //! Everything between making the network and the last line: images, origin, runs, reports.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -114,7 +114,7 @@ impl<'a> Session<'a> {
         if needs_usual && !scenarios.contains(&Scenario::Crowd) {
             scenarios.insert(0, Scenario::Crowd);
         }
-        let mut drawn = None;
+        let several = scenarios.len() > 1;
         for scenario in scenarios {
             let mut runs = Vec::new();
             for number in 1..=options.runs {
@@ -137,12 +137,16 @@ impl<'a> Session<'a> {
             if scenario == Scenario::Crowd && undisturbed.is_none() {
                 undisturbed = Some(median.clone());
             }
-            drawn = Some(median);
+            if let Some(file) = &options.svg {
+                let file = if several {
+                    named(file, scenario)
+                } else {
+                    file.clone()
+                };
+                std::fs::write(&file, svg::draw(&median))
+                    .with_context(|| format!("writing {}", file.display()))?;
+            }
             all.extend(runs);
-        }
-        if let (Some(file), Some(run)) = (&options.svg, &drawn) {
-            std::fs::write(file, svg::draw(run))
-                .with_context(|| format!("writing {}", file.display()))?;
         }
         let right = all
             .iter()
@@ -182,21 +186,16 @@ impl<'a> Session<'a> {
     }
 }
 
+/// `lab.svg` as `lab-liar.svg`.
+fn named(file: &Path, scenario: Scenario) -> PathBuf {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    file.with_file_name(format!("{stem}-{}.svg", scenario.name()))
+}
+
 /// A new folder for data, noted for the supervisor to remove.
 fn folder(options: &Options) -> Result<PathBuf> {
-    let memory = memory::mount()?;
-    let parent = match &options.dir {
-        Some(dir) => dir.clone(),
-        None if memory::has_room(needed(options)) => memory,
-        None => {
-            let folder = std::env::temp_dir();
-            say(format!(
-                "not enough memory: the data goes to {}",
-                folder.display()
-            ));
-            folder
-        }
-    };
+    memory::mount()?;
+    let parent = options.dir.clone().unwrap_or_else(std::env::temp_dir);
     let parent = parent
         .canonicalize()
         .with_context(|| format!("{} is not there", parent.display()))?;
@@ -204,13 +203,4 @@ fn folder(options: &Options) -> Result<PathBuf> {
     supervise::note_folder(&folder)?;
     std::fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
     Ok(folder)
-}
-
-/// Bytes of all copies of all images, at the origin too, and of this program's own.
-fn needed(options: &Options) -> u64 {
-    let image = options.image_layers.iter().sum::<u64>() << 20;
-    let several = options.scenario.contains(&Scenario::Image);
-    let size = options.size.0 / 4 * 5;
-    let size = if several { size.max(image) } else { size };
-    size.saturating_mul(options.nodes as u64 + 3)
 }

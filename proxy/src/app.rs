@@ -417,19 +417,6 @@ fn open_store(config: &Config) -> Result<Arc<dyn BlobStore>, BuildError> {
     Ok(Arc::new(store))
 }
 
-fn open_catalog(config: &Config) -> Result<Catalog, BuildError> {
-    let path = config.data_dir.join(CATALOG_FILE);
-    let catalog = Catalog::open(&path).map_err(|error| match error {
-        CatalogError::InUse(_) => BuildError::InUse {
-            path: config.data_dir.clone(),
-        },
-        CatalogError::Io { path, cause } => BuildError::DataDir { path, cause },
-        broken @ CatalogError::Broken { .. } => BuildError::Catalog(broken),
-    })?;
-    catalog.prune(unix_now().saturating_sub(REMEMBER_SECONDS));
-    Ok(catalog)
-}
-
 /// Makes what was learned durable, every now and then and at the end.
 async fn keep_catalog(catalog: Arc<Catalog>, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(FLUSH_EVERY);

@@ -25,6 +25,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The supernode reads each layer over one connection: the big one then takes some seconds, of which the kill takes
 /// the middle.
 const UPSTREAM_BYTES_PER_SECOND: u64 = 24 << 20;
+/// Until both clients have come so far that they pull: a daemon's start takes long on a busy machine.
+const UNTIL_BOTH_PULL: u64 = 4 << 20;
 
 /// A supernode and two nodes, with the registry that they all reach.
 struct Swarm<'a> {
@@ -87,6 +89,11 @@ impl<'a> Swarm<'a> {
         let (space, darner) = &self.nodes[node];
         let pull = Pull::public(self.lab, darner, REFERENCE);
         space.inside(|| client.pull_same(&pull, &self.image))
+    }
+
+    /// Blobs on their way to a node.
+    fn flights(&self, node: usize) -> Option<u64> {
+        self.nodes[node].1.status().ok()?["upstreams"]["flights"].as_u64()
     }
 
     /// Blob bytes that a node got from there.
@@ -157,17 +164,21 @@ fn what_one_node_pulled_costs_another_nothing_upstream() {
 #[test]
 fn supernode_killed_in_mid_pull_fails_no_pull() {
     with_swarm(|swarm| {
-        swarm.relay.limit(UPSTREAM_BYTES_PER_SECOND);
+        swarm.relay.limit(UNTIL_BOTH_PULL);
         thread::scope(|scope| -> Result<()> {
             let first = scope.spawn(|| swarm.pull(0, Client::Cri(containerd::Version::V1_7)));
             let second = scope.spawn(|| swarm.pull(1, Client::Docker(docker::Version::New)));
+            wait_for("blobs on their way to both nodes", LIMIT, || {
+                (swarm.flights(0)? > 0 && swarm.flights(1)? > 0).then_some(())
+            })?;
+            swarm.relay.limit(UPSTREAM_BYTES_PER_SECOND);
             let half = swarm.image.size() / 2;
             wait_for("half of the image", Duration::from_secs(120), || {
                 (swarm.relay.bytes() > half).then_some(())
             })?;
             swarm.supernode.kill()?;
             ensure!(
-                !first.is_finished() && !second.is_finished(),
+                swarm.flights(0) > Some(0) && swarm.flights(1) > Some(0),
                 "the supernode was killed after a pull, not in its middle"
             );
             swarm.relay.limit(0);
@@ -185,6 +196,11 @@ fn supernode_killed_in_mid_pull_fails_no_pull() {
             })
             .with_context(|| format!("{space:?}"))?;
         }
+        let (bytes, size) = (swarm.relay.bytes(), swarm.image.size());
+        ensure!(
+            bytes * 10 <= size * 12,
+            "the nodes did not share what was missing: {bytes} bytes upstream for an image of {size}"
+        );
         let upstream = swarm.fetched(0, "upstream")? + swarm.fetched(1, "upstream")?;
         ensure!(
             upstream > 0,

@@ -100,7 +100,9 @@ impl Darner {
         command.args([name, "--listen", &addr.to_string()]);
         command.args([flag, &admin.to_string()]);
         // Always a file of its own: the machine's is not part of the test.
-        command.args(["--log", "debug", "--config"]).arg(&file);
+        command
+            .args(["--log", "debug,h2=info", "--config"])
+            .arg(&file);
         // The machine that runs the tests may be nearly full; that is tested elsewhere.
         command.args(["--min-free", "1%"]).args(with.flags);
         command.arg("--data-dir").arg(

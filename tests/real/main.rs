@@ -15,6 +15,7 @@ mod full;
 mod private;
 mod pulls;
 mod ranges;
+mod swarm;
 mod switch;
 mod tampered;
 mod together;

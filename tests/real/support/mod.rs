@@ -7,6 +7,7 @@
 pub(crate) mod darner;
 pub(crate) mod http;
 pub(crate) mod images;
+pub(crate) mod net;
 pub(crate) mod origin;
 pub(crate) mod process;
 pub(crate) mod relay;

@@ -3,7 +3,7 @@
 //! Knows nothing of HTTP; what must be seen of requests is in docker-registry's own log.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,7 +32,12 @@ struct Shared {
 impl Relay {
     /// Relays connections to `to`.
     pub(crate) fn start(to: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), to)
+    }
+
+    /// The same for those who can reach `ip`.
+    pub(crate) fn start_on(ip: IpAddr, to: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind((ip, 0))?;
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
             to,

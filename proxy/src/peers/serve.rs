@@ -27,9 +27,6 @@ const HOLD_MAX: Duration = Duration::from_secs(5);
 const UNKNOWN_MAX: Duration = Duration::from_millis(300);
 /// How often it is looked for then.
 const LOOK_EVERY: Duration = Duration::from_millis(15);
-/// How long a response waits for its turn; then it goes out of turn, so that receivers that take
-/// nothing (frozen ones) do not keep the pieces from all others.
-const TURN_WAIT: Duration = Duration::from_millis(500);
 /// Bytes given at a time when the rate is bounded.
 const WINDOW: usize = 256 << 10;
 
@@ -42,6 +39,9 @@ pub struct GiveOptions {
     /// long. Fewer than a scheduler's slots: more is asked ahead than is sent at once, because an
     /// instruction waits in the same queues of the links as the pieces.
     pub responses_max: usize,
+    /// How long a response waits for its turn; then it goes out of turn, so that receivers that take
+    /// nothing (frozen ones) do not keep the pieces from all others.
+    pub turn_wait: Duration,
 }
 
 impl Default for GiveOptions {
@@ -49,6 +49,7 @@ impl Default for GiveOptions {
         Self {
             upload_limit: None,
             responses_max: 6,
+            turn_wait: Duration::from_millis(500),
         }
     }
 }
@@ -59,6 +60,7 @@ pub struct Giver {
     metrics: Arc<Metrics>,
     bucket: Option<Arc<Bucket>>,
     turns: Arc<Turns>,
+    turn_wait: Duration,
 }
 
 /// A request as far as it is of interest.
@@ -77,6 +79,7 @@ impl Giver {
             metrics,
             bucket: options.upload_limit.map(|rate| Arc::new(Bucket::new(rate))),
             turns: Turns::new(options.responses_max.max(1)),
+            turn_wait: options.turn_wait,
         }
     }
 
@@ -137,7 +140,7 @@ impl Giver {
         let range = part.clone().unwrap_or(0..total);
         let left = until.saturating_duration_since(Instant::now());
         let offer = self.having(offer, digest, &range, left).await?;
-        let turn = tokio::time::timeout(TURN_WAIT, self.turns.turn(asked.order)).await;
+        let turn = tokio::time::timeout(self.turn_wait, self.turns.turn(asked.order)).await;
         let length = range.end - range.start;
         let body = self.body(&offer, range.clone(), turn.ok());
         let Some(part) = part else {

@@ -172,6 +172,7 @@ async fn of_those_who_wait_the_smaller_order_goes_first() {
         // The first one takes a while.
         upload_limit: Some(512 << 10),
         responses_max: 1,
+        turn_wait: Duration::from_secs(60),
     });
     let blob = content(4 * PIECE as usize, 8);
     let digest = node.share(&blob);

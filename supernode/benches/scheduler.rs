@@ -76,9 +76,9 @@ fn cost(quick: bool) -> Vec<Value> {
     println!("| nodes | pieces | decisions | CPU each, us | memory for each node, bytes |");
     println!("|---|---|---|---|---|");
     let all = [
-        (1_000, 16 * MIB),
-        (10_000, 16 * MIB),
-        (100_000, 16 * MIB),
+        (1_000, 8 * MIB),
+        (10_000, 8 * MIB),
+        (100_000, 8 * MIB),
         (1_000, 64 * MIB),
         (10_000, 64 * MIB),
     ];

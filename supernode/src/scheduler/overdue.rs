@@ -1,10 +1,10 @@
 //! What takes too long: pieces are stolen from the slow, and in the end given up.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::mem::size_of;
 
 use super::faults::Complaint;
+use super::outstanding::Instruction;
 use super::{Action, NodeKey, Now, Scheduler};
 use swarm::tracker::PeerFault;
 
@@ -16,32 +16,37 @@ const LATE_IN_TAIL: f32 = 2.0;
 const TAIL: u32 = 4;
 
 /// Times are rounded up to this, so that many instructions are looked at in one tick.
-const GRAIN_MS: u128 = 50;
+const GRAIN_MS: u64 = 50;
 
-/// When to look at which instruction again.
+/// When to look at which instruction again: by time in grains, with each instruction's order.
+///
+/// Nearly all have ended by then; so they are only put down and picked up, never sorted.
 #[derive(Debug, Default)]
-pub(super) struct Due(BinaryHeap<Reverse<(Now, u32, u64)>>);
+pub(super) struct Due(BTreeMap<u64, Vec<(u32, u64)>>);
 
 impl Due {
     pub(super) fn next(&self) -> Option<Now> {
-        self.0.peek().map(|Reverse((at, ..))| *at)
+        let (grain, _) = self.0.first_key_value()?;
+        Some(Now::from_millis(grain * GRAIN_MS))
     }
 
     pub(super) fn add(&mut self, at: Now, instruction: u32, order: u64) {
-        let grains = at.as_millis().div_ceil(GRAIN_MS) * GRAIN_MS;
-        let at = Now::from_millis(u64::try_from(grains).unwrap_or(u64::MAX));
-        self.0.push(Reverse((at, instruction, order)));
+        let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+        let grain = at.div_ceil(GRAIN_MS);
+        self.0.entry(grain).or_default().push((instruction, order));
     }
 
-    fn pop(&mut self, now: Now) -> Option<(u32, u64)> {
+    /// All whose time has come, of the earliest such time.
+    fn take(&mut self, now: Now) -> Option<Vec<(u32, u64)>> {
         if self.next()? > now {
             return None;
         }
-        self.0.pop().map(|Reverse((_, at, order))| (at, order))
+        self.0.pop_first().map(|(_, due)| due)
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.0.capacity() * size_of::<Reverse<(Now, u32, u64)>>()
+        let capacity: usize = self.0.values().map(Vec::capacity).sum();
+        capacity * size_of::<(u32, u64)>()
     }
 }
 
@@ -66,32 +71,24 @@ impl Scheduler {
     pub(super) fn look_at_due(&mut self, actions: &mut Vec<Action>) {
         let mut touched = Vec::new();
         let mut late = Vec::new();
-        while let Some((at, order)) = self.due.pop(self.now) {
-            let Some(given) = self.outstanding.get(at).filter(|g| g.order == order) else {
-                continue;
-            };
-            let given = *given;
-            if !given.up {
-                // The seed itself waits for this piece: nobody else can have it.
-                self.due.add(self.now + self.options.late_min, at, order);
-            } else if !given.late {
-                self.make_late(at, order);
-                self.is_overdue(&given);
-                late.push(given);
+        while let Some(due) = self.due.take(self.now) {
+            for (at, order) in due {
+                let given = self.outstanding.get(at).copied();
+                let Some(given) = given.filter(|given| given.order == order) else {
+                    continue;
+                };
                 touched.push(given.node);
-            } else {
-                self.end(at);
-                self.complain(
-                    Complaint {
-                        by: given.node,
-                        of: given.from,
-                        blob: given.blob,
-                        piece: given.piece,
-                        fault: PeerFault::Slow,
-                    },
-                    actions,
-                );
-                touched.extend([given.node, given.from]);
+                if !given.up {
+                    // The seed itself waits for this piece: nobody else can have it.
+                    self.due.add(self.now + self.options.late_min, at, order);
+                } else if !given.late {
+                    self.make_late(at, order);
+                    self.is_overdue(&given);
+                    late.push(given);
+                } else {
+                    touched.push(given.from);
+                    self.give_up(at, &given, actions);
+                }
             }
         }
         self.settle(&touched, actions);
@@ -100,6 +97,18 @@ impl Scheduler {
                 self.give(given, true, actions);
             }
         }
+    }
+
+    fn give_up(&mut self, at: u32, given: &Instruction, actions: &mut Vec<Action>) {
+        self.end(at);
+        let complaint = Complaint {
+            by: given.node,
+            of: given.from,
+            blob: given.blob,
+            piece: given.piece,
+            fault: PeerFault::Slow,
+        };
+        self.complain(complaint, actions);
     }
 
     /// All that a node is to send may come from elsewhere; the receivers.

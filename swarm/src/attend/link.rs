@@ -26,8 +26,8 @@ use crate::wire::{Alive, NodeSays, SupernodeSays, Welcome, node_says, supernode_
 
 /// How often each side shows that it lives.
 const ALIVE_EVERY: Duration = Duration::from_millis(250);
-/// So many ticks without a word are silence: 1 s.
-const SILENT_TICKS: u32 = 4;
+/// So many ticks without a word are silence: 1 s at the latest.
+const SILENT_TICKS: u32 = 3;
 /// How long dialling may take.
 const DIAL: Duration = Duration::from_secs(3);
 /// How long the answer to the dial may take, and then the first word.

@@ -24,6 +24,7 @@ mod guard;
 mod record;
 mod wire;
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -65,11 +66,18 @@ impl Origin {
     /// # Panics
     /// If there is no free port.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-        let listener = listener.expect("a free loopback port");
-        let addr = listener
-            .local_addr()
-            .expect("a bound socket has an address");
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let started = Self::start_at(anywhere).await;
+        started.expect("a free loopback port")
+    }
+
+    /// The same on this address; port 0 means a free one.
+    ///
+    /// # Errors
+    /// If somebody else listens there.
+    pub async fn start_at(addr: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(addr).await?;
+        let addr = listener.local_addr()?;
         let origin = Self {
             state: Arc::new(State {
                 addr,
@@ -82,7 +90,7 @@ impl Origin {
             tasks: TaskTracker::new(),
         };
         origin.accept(listener);
-        origin
+        Ok(origin)
     }
 
     /// The address it listens on.
@@ -178,6 +186,13 @@ impl Origin {
     /// Begins a rule: for these requests, do otherwise. Earlier rules come first.
     pub fn when(&self, ask: Ask) -> RuleBuilder<'_> {
         RuleBuilder::new(&self.state.rules, ask)
+    }
+
+    /// Is an open, honest registry again; keeps its content, forgets rules, guard and record.
+    pub fn reset(&self) {
+        self.behave();
+        *lock(&self.state.guard) = Guard::default();
+        self.forget_requests();
     }
 
     /// Forgets all rules.

@@ -1,0 +1,5 @@
+//! Tag lists and referrers.
+
+use crate::check::Check;
+
+pub(super) const CHECKS: &[Check] = &[];

@@ -1,0 +1,5 @@
+//! What is deleted is gone.
+
+use crate::check::Check;
+
+pub(super) const CHECKS: &[Check] = &[];

@@ -3,6 +3,7 @@
 //! Values stay texts here. What they mean is decided once for flags, variables and the file, in
 //! `config::settings`.
 
+mod conformance;
 mod errands;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use crate::config::layer::{Entry, Layer, Place};
 use crate::config::registry::RegistryEntry;
 use crate::failure::Failure;
 
+pub(crate) use conformance::ConformanceArgs;
 pub(crate) use errands::{Client, PreheatArgs, PullArgs, SetupArgs, StatusArgs};
 
 const EXAMPLES: &str = "\
@@ -58,6 +60,8 @@ pub(crate) enum Command {
     Setup(SetupArgs),
     /// Say in one line whether pulls go through the node, and where the bytes came from
     Status(StatusArgs),
+    /// Test a registry or a mirror against the distribution specification
+    Conformance(ConformanceArgs),
 }
 
 /// `darner up`.

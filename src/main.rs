@@ -10,6 +10,7 @@ mod announce;
 mod ask;
 mod cli;
 mod config;
+mod conformance;
 mod failure;
 mod preheat;
 mod pull;
@@ -50,6 +51,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Preheat(args) => block_on(preheat::run(&args)),
         Command::Pull(args) => pull::run(&args),
         Command::Setup(args) => block_on(setup::run(&args)),
+        Command::Conformance(args) => block_on(conformance::run(&args)),
         Command::Status(args) => block_on(status::run(&args)),
     }
 }

@@ -13,6 +13,7 @@ pub mod checks;
 pub mod client;
 pub mod origin;
 pub mod raw;
+pub mod report;
 pub mod runner;
 pub mod setup;
 pub mod stage;

@@ -44,7 +44,8 @@ impl Only {
         ))
     }
 
-    fn means(&self, check: &Check) -> bool {
+    /// Whether this check is one of those.
+    pub fn means(&self, check: &Check) -> bool {
         match self {
             Self::Category(category) => check.category == *category,
             Self::Check(id) => check.id() == *id,

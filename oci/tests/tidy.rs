@@ -28,8 +28,8 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
     ("oci-conformance", &[], &[]),
     (
         "darner",
-        &["oci", "swarm", "proxy", "supernode"],
-        &["oci-conformance"],
+        &["oci", "swarm", "proxy", "supernode", "oci-conformance"],
+        &[],
     ),
 ];
 

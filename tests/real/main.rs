@@ -10,8 +10,10 @@ mod support;
 
 mod accounts;
 mod alone;
+mod conformance;
 mod crash;
 mod full;
+mod official;
 mod private;
 mod pulls;
 mod ranges;

@@ -114,7 +114,7 @@ impl Origin {
     }
 }
 
-/// Whether the storage may be changed by pushing.
+/// Whether the storage may be changed by pushing and deleting.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writable {
     Yes,
@@ -143,8 +143,9 @@ fn config_text(
     let storage = storage.to_str().context("a plain path")?;
     let mut text = format!(
         "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {storage}\n    maxthreads: 100\n  \
-         delete:\n    enabled: false\n  maintenance:\n    readonly:\n      enabled: {}\nhttp:\n  addr: 127.0.0.1:0\n  \
+         delete:\n    enabled: {}\n  maintenance:\n    readonly:\n      enabled: {}\nhttp:\n  addr: 127.0.0.1:0\n  \
          secret: test\n",
+        writable == Writable::Yes,
         writable == Writable::No
     );
     match access {

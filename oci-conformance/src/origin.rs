@@ -17,6 +17,7 @@
 //! ```
 
 mod answer;
+mod conditions;
 mod content;
 mod fault;
 mod gate;

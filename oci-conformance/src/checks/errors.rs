@@ -2,6 +2,7 @@
 
 mod absent;
 mod malformed;
+mod no_tls;
 mod upstream;
 mod words;
 

@@ -1,13 +1,11 @@
 //! The honest answer to a request, and then what the script makes of it.
 
-use std::ops::Range;
-
 use serde_json::json;
 
 use super::fault::{Fault, Reply};
 use super::gate::Gate;
 use super::record::{Kind, Seen};
-use super::{State, fault, lists, lock, manage, upload};
+use super::{State, conditions, fault, lists, lock, manage, upload};
 
 /// What is decided when a request's head has come.
 pub(super) struct Verdict {
@@ -45,7 +43,7 @@ pub(super) fn judge(state: &State, seen: &Seen) -> Verdict {
 
 /// The answer to a request that has come whole.
 pub(super) fn answer(state: &State, seen: &Seen, verdict: &Verdict) -> Reply {
-    cut_range(spoil(honest(state, seen), &verdict.faults), seen)
+    conditions::apply(spoil(honest(state, seen), &verdict.faults), seen)
 }
 
 fn spoil(reply: Reply, faults: &[Fault]) -> Reply {
@@ -72,7 +70,9 @@ fn honest(state: &State, seen: &Seen) -> Reply {
         Kind::Blob(digest) if seen.method == "DELETE" => {
             manage::delete_blob(&mut lock(&state.shelf), &habits, seen, digest)
         }
-        _ if !matches!(seen.method.as_str(), "GET" | "HEAD") => error(405, "UNSUPPORTED"),
+        _ if !matches!(seen.method.as_str(), "GET" | "HEAD") => {
+            error(405, "UNSUPPORTED").header("Allow", "GET, HEAD")
+        }
         _ => read(state, seen),
     };
     match &habits.warning {
@@ -90,6 +90,7 @@ fn read(state: &State, seen: &Seen) -> Reply {
             Some(bytes) => Reply::new(200)
                 .header("Content-Type", "application/octet-stream")
                 .header("Docker-Content-Digest", digest)
+                .header("ETag", &format!("\"{digest}\""))
                 .header("Accept-Ranges", "bytes")
                 .body(bytes)
                 .ranged(),
@@ -99,6 +100,7 @@ fn read(state: &State, seen: &Seen) -> Reply {
             Some(manifest) => Reply::new(200)
                 .header("Content-Type", &manifest.media_type)
                 .header("Docker-Content-Digest", &manifest.digest)
+                .header("ETag", &format!("\"{}\"", manifest.digest))
                 .body(manifest.bytes),
             None => error(404, "MANIFEST_UNKNOWN"),
         },
@@ -134,45 +136,4 @@ impl Reply {
         self.status = status;
         self
     }
-}
-
-/// Applies a single range; several are answered whole, as the RFC allows.
-fn cut_range(mut reply: Reply, seen: &Seen) -> Reply {
-    let total = reply.body.len();
-    if !reply.ranged || reply.status != 200 || seen.method != "GET" {
-        return reply;
-    }
-    let Some(wanted) = seen.range().and_then(|text| text.strip_prefix("bytes=")) else {
-        return reply;
-    };
-    let Some(range) = read_range(wanted, total) else {
-        return reply;
-    };
-    if range.is_empty() {
-        let all = format!("bytes */{total}");
-        return error(416, "SIZE_INVALID").header("Content-Range", &all);
-    }
-    let shift = usize::try_from(reply.range_shift).unwrap_or_default();
-    let said = format!(
-        "bytes {}-{}/{total}",
-        range.start + shift,
-        range.end - 1 + shift
-    );
-    reply.body = reply.body.slice(range);
-    reply.status(206).header("Content-Range", &said)
-}
-
-/// `None` for what is not one range; an empty range for one outside the content.
-fn read_range(text: &str, total: usize) -> Option<Range<usize>> {
-    let (first, last) = text.split_once('-')?;
-    if first.is_empty() {
-        let count: usize = last.parse().ok()?;
-        return Some(total.saturating_sub(count)..total);
-    }
-    let first: usize = first.parse().ok()?;
-    let end = match last {
-        "" => total,
-        last => last.parse::<usize>().ok()?.saturating_add(1).min(total),
-    };
-    Some(if first < end { first..end } else { 0..0 })
 }

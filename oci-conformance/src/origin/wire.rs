@@ -122,7 +122,7 @@ impl Wire {
             _ => {}
         }
         self.stream.write_all(head(&reply).as_bytes()).await?;
-        if seen.method == "HEAD" {
+        if seen.method == "HEAD" || reply.status == 304 {
             return Ok(Outcome::Whole);
         }
         let length = reply.body.len();

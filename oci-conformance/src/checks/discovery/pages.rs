@@ -85,7 +85,7 @@ pub(super) async fn tags(stage: &Stage) -> Finding {
     let wanted = ["a", "b", "c", "d", "e"];
     let repository = tagged(stage, &wanted).await?;
     let pages = follow(stage, &format!("{}?n=2", path(&repository))).await?;
-    if pages.len() < 2 {
+    if pages.len() < 2 && stage.origin().is_err() {
         // A Link MAY be there.
         skip!("the list has no Links");
     }
@@ -116,13 +116,13 @@ fn once_each(stage: &Stage, pages: &[Response], repository: &str) -> Finding {
     Ok(())
 }
 
-/// Upstreams name themselves in Links: by a whole URL, or by a path under a prefix.
+/// Upstreams name themselves in Links by a whole URL, a path or a query. A mirror that gathers all
+/// pages by itself needs no Link.
 async fn elsewhere(stage: &Stage, repository: &str) -> Finding {
     let origin = stage.origin()?;
     let base = path(repository);
     for target in [
         format!("{}{base}?n=2&last=b", origin.url()),
-        format!("https://registry.example.invalid/prefix{base}?last=b&n=2"),
         format!("{base}?last=b&n=2"),
         "?n=2&last=b".to_owned(),
     ] {
@@ -135,10 +135,6 @@ async fn elsewhere(stage: &Stage, repository: &str) -> Finding {
         origin.when(first).answer(Fault::Reply(reply));
         let pages = follow(stage, &format!("{base}?n=2")).await?;
         origin.behave();
-        must!(
-            pages.len() > 1,
-            "upstream's Link <{target}> is not passed on"
-        );
         once_each(stage, &pages, repository)?;
     }
     Ok(())

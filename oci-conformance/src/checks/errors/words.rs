@@ -1,6 +1,7 @@
 //! What errors must not say.
 
 use super::expect;
+use super::no_tls::NoTls;
 use crate::check::{Finding, Stop, must};
 use crate::client::{Response, Trouble};
 use crate::origin::{Ask, Fault, Origin, Reply};
@@ -38,7 +39,8 @@ async fn tries(stage: &Stage, origin: &Origin) -> Finding {
             .header("X-Debug", &page)
             .body(page.clone())
     };
-    let of = origin.addr();
+    let (of, deaf) = (origin.addr(), NoTls::start().await?);
+    let inner = [of.to_string(), deaf.addr().to_string()];
     for (how, fault) in [
         ("403 with a page", Fault::Reply(headers(403))),
         ("404 with a page", Fault::Reply(headers(404))),
@@ -50,7 +52,7 @@ async fn tries(stage: &Stage, origin: &Origin) -> Finding {
         ),
         (
             "a redirect to bad TLS",
-            Fault::Redirect(format!("https://{of}/tls?{SIGNATURE}")),
+            Fault::Redirect(deaf.url(&format!("/tls?{SIGNATURE}"))),
         ),
         (
             "a redirect to itself",
@@ -64,24 +66,24 @@ async fn tries(stage: &Stage, origin: &Origin) -> Finding {
                 seen.repository == of_image || seen.path == "/loop"
             }))
             .answer(fault);
-        each(stage, origin, &image, how).await?;
+        each(stage, &inner, &image, how).await?;
         origin.behave();
     }
     let image = stage.image_of(&[stage.fresh(10_000)]).await?;
     origin.stop().await;
-    let found = each(stage, origin, &image, "a refused connection").await;
+    let found = each(stage, &inner, &image, "a refused connection").await;
     origin.start_again().await;
     found
 }
 
-async fn each(stage: &Stage, origin: &Origin, image: &Sample, how: &str) -> Finding {
+async fn each(stage: &Stage, inner: &[String; 2], image: &Sample, how: &str) -> Finding {
     let list = format!("/v2/{}/tags/list", image.repository);
     for path in [image.by_tag(), image.by_digest(), image.layer_path(), list] {
         for credential in [BASIC, BEARER] {
             let request = expect::manifest(stage, "GET", &path).plain();
             let request = request.header("Authorization", credential);
             match request.send().await {
-                Ok(answer) => silent(&answer, origin, &format!("{path} after {how}"))?,
+                Ok(answer) => silent(&answer, inner, &format!("{path} after {how}"))?,
                 // No answer says nothing.
                 Err(Trouble::Ended(_)) => {}
                 Err(trouble) => return Err(Stop::from(trouble)),
@@ -91,7 +93,7 @@ async fn each(stage: &Stage, origin: &Origin, image: &Sample, how: &str) -> Find
     Ok(())
 }
 
-fn silent(answer: &Response, origin: &Origin, what: &str) -> Finding {
+fn silent(answer: &Response, inner: &[String; 2], what: &str) -> Finding {
     if answer.status < 400 {
         return Ok(());
     }
@@ -104,13 +106,13 @@ fn silent(answer: &Response, origin: &Origin, what: &str) -> Finding {
     }
     let token = BEARER.trim_start_matches("Bearer ");
     let basic = BASIC.trim_start_matches("Basic ");
-    let address = origin.addr().to_string();
     for (name, secret) in [
         ("the password", PASSWORD),
         ("the client's credential", basic),
         ("the client's token", token),
         ("a presigned URL", SIGNATURE),
-        ("upstream's address", &address),
+        ("upstream's address", &inner[0]),
+        ("the address of a blob store", &inner[1]),
     ] {
         must!(
             !said.contains(secret),

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::super::expect::{self, TURNS};
 use crate::check::{Finding, must};
 use crate::client::Request;
-use crate::origin::{Ask, Fault, Origin, Reply, Seen, sha256};
+use crate::origin::{Ask, Fault, Kind, Origin, Reply, Seen, sha256};
 use crate::stage::content::{ANY_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, MANIFEST};
 use crate::stage::{Sample, Stage};
 
@@ -214,7 +214,8 @@ pub(super) async fn encodings(stage: &Stage) -> Finding {
 
 /// The origin was asked for no coding, and what it codes unasked is not passed on.
 async fn upstream_encodings(stage: &Stage, origin: &Origin) -> Finding {
-    for seen in origin.seen(Ask::any()) {
+    let content = |seen: &Seen| matches!(seen.kind, Kind::Manifest(_) | Kind::Blob(_));
+    for seen in origin.seen(Ask::of(content)) {
         let asked = seen.header("accept-encoding").unwrap_or("identity");
         let coded = asked.split(',').map(str::trim).find(|item| {
             let weightless = item.replace(' ', "").ends_with(";q=0");

@@ -7,6 +7,8 @@
 //! `--run` has the scripted origins behind it, unless the registry stands alone; a URL of `origin`
 //! tests the scripted origin itself: by `--write` as any registry, without it with its faults.
 
+#![allow(clippy::print_stderr, reason = "it reports to the person who runs it")]
+
 use std::time::Duration;
 
 use oci_conformance::client::Site;

@@ -18,22 +18,25 @@ const PAGES_MAX: usize = 1000;
 
 /// Where the Link of the next page leads; `None` on the last page.
 fn next(answer: &Response) -> Result<Option<String>, Stop> {
-    for line in answer.headers("link") {
-        for link in line.split(", <") {
-            let parsed = link.trim_start_matches('<').split_once('>');
-            let Some((target, parameters)) = parsed else {
-                return Err(Stop::Fail(format!("Link `{line}` cannot be read")));
-            };
-            let relation = |item: &str| {
-                let item = item.trim().replace('"', "");
-                item.eq_ignore_ascii_case("rel=next")
-            };
-            if parameters.split(';').any(relation) {
-                return Ok(Some(target.to_owned()));
-            }
+    let lines: Vec<&str> = answer.headers("link").collect();
+    for link in lines.iter().flat_map(|line| line.split(", <")) {
+        let parsed = link.trim_start_matches('<').split_once('>');
+        let Some((target, parameters)) = parsed else {
+            return Err(Stop::Fail(format!("Link `{link}` cannot be read")));
+        };
+        let relation = |item: &str| {
+            let item = item.trim().replace('"', "");
+            item.eq_ignore_ascii_case("rel=next")
+        };
+        if parameters.split(';').any(relation) {
+            return Ok(Some(target.to_owned()));
         }
-        return Err(Stop::Fail(format!("Link `{line}` has no rel=\"next\"")));
     }
+    must!(
+        lines.is_empty(),
+        "Link `{}` has no rel=\"next\"",
+        lines.join("`, `")
+    );
     Ok(None)
 }
 

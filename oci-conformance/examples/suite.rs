@@ -2,8 +2,12 @@
 //!
 //!     cargo run -p oci-conformance --example suite -- [--only WHAT]... [--write] URL
 //!     cargo run -p oci-conformance --example suite -- --run 'COMMAND with {listen} {data} {upstream} {name}'
+//!     cargo run -p oci-conformance --example suite -- --write --alone --run 'COMMAND with {listen} {data}'
 //!
-//! `--run` has the scripted origins behind it; a URL of `origin` tests the scripted origin itself.
+//! `--run` has the scripted origins behind it, unless the registry stands alone; a URL of `origin`
+//! tests the scripted origin itself: by `--write` as any registry, without it with its faults.
+
+#![allow(clippy::print_stderr, reason = "it reports to the person who runs it")]
 
 use std::time::Duration;
 
@@ -16,13 +20,14 @@ use oci_conformance::{Origin, checks};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let all = checks::all();
     let mut only = Vec::new();
-    let (mut url, mut command, mut write) = (String::new(), None, false);
+    let (mut url, mut command, mut write, mut alone) = (String::new(), None, false, false);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--only" => only.push(Only::parse(&words.next().unwrap_or_default(), &all)?),
             "--run" => command = words.next(),
             "--write" => write = true,
+            "--alone" => alone = true,
             _ => url = word,
         }
     }
@@ -31,13 +36,21 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut origin, mut upstream) = (None, Upstream::Unknown);
     let target = match command {
         Some(command) => {
-            upstream = Upstream::Scripted(anywhere, anywhere);
+            if !alone {
+                upstream = Upstream::Scripted(anywhere, anywhere);
+            }
             let folder = folder.clone();
             Target::Run { command, folder }
         }
-        None if url == "origin" => {
+        None if url == "origin" && write => {
             let started = origin.insert(Origin::start().await);
             Target::Url(Site::parse(&started.url())?)
+        }
+        None if url == "origin" => {
+            // A port that is free now: the origin is what is tested, and what stands behind it.
+            let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+            upstream = Upstream::Scripted(port, anywhere);
+            Target::Url(Site::loopback(port))
         }
         None => Target::Url(Site::parse(&url)?),
     };

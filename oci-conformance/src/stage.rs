@@ -13,9 +13,11 @@ use std::time::Duration;
 pub use content::{Part, Sample};
 pub use process::{Process, ProcessError};
 
+use bytes::Bytes;
+
 use crate::check::{Check, Stop};
-use crate::client::{Client, Log};
-use crate::origin::Origin;
+use crate::client::{Client, Log, Site};
+use crate::origin::{self, Origin};
 
 /// What stands behind the registry under test, as far as the suite may touch it.
 #[derive(Clone)]
@@ -100,6 +102,28 @@ impl Stage {
     pub fn repository(&self) -> String {
         self.made.set(self.made.get() + 1);
         format!("{}/{}-{}", self.scene.prefix, self.id, self.made.get())
+    }
+
+    /// Bytes that no other check asks for: where a registry keeps what it has seen, they are cold.
+    pub fn fresh(&self, length: usize) -> Bytes {
+        self.made.set(self.made.get() + 1);
+        let name = format!("{}/{}/{}", self.scene.prefix, self.id, self.made.get());
+        // FNV-1a: any hash that is the same every time will do.
+        let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        origin::content(seed, length)
+    }
+
+    /// Whom to believe about content: what stands behind the registry under test, or that itself
+    /// where nothing else is known.
+    pub fn reference(&self) -> Client {
+        let behind = match &self.scene.behind {
+            Behind::Scripted(scripted) => Site::parse(&scripted.first.url()).ok().map(Client::new),
+            Behind::Writable(client) => Some(client.recording()),
+            Behind::Given { reference, .. } => reference.as_ref().map(Client::recording),
+        };
+        behind.unwrap_or_else(|| self.mirror.recording())
     }
 
     /// The scripted origins.

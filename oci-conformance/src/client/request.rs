@@ -9,6 +9,9 @@ use super::site::Site;
 use super::wire::{Connection, Response, Trouble};
 use super::{Client, WAIT};
 
+/// Redirects that are followed one after the other.
+const REDIRECTS_MAX: usize = 5;
+
 /// What a request carries.
 #[derive(Clone, Debug, Default)]
 pub enum Body {
@@ -109,12 +112,35 @@ impl Request {
         }
     }
 
-    /// Sends it and returns with the head; the body is still on its way.
+    /// The same, and goes where redirects lead, as clients do with blobs. `Authorization` goes no
+    /// further than the registry itself.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn follow(self) -> Result<Response, Trouble> {
+        let mut answer = self.clone().send().await?;
+        for _ in 0..REDIRECTS_MAX {
+            if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+                break;
+            }
+            let Some(location) = answer.header("location") else {
+                break;
+            };
+            let mut next = self.clone();
+            next.target = location.to_owned();
+            next.plain |= location.contains("://");
+            answer = next.send().await?;
+        }
+        Ok(answer)
+    }
+
+    /// Sends it and returns with the head; the body is still on its way. A challenge is not
+    /// answered, but what answered one before is sent.
     ///
     /// # Errors
     /// As [`Self::send`].
     pub async fn open(self) -> Result<Connection, Trouble> {
-        let (site, bytes) = self.bytes()?;
+        let (site, bytes) = self.known().bytes()?;
         let mut connection = Connection::open(&site, self.wait).await?;
         let opened = connection.begin(&bytes, self.method == "HEAD").await;
         if let Err(trouble) = opened {
@@ -127,12 +153,13 @@ impl Request {
         Ok(connection)
     }
 
-    /// Sends it on a connection that stays open, and takes the answer to its end.
+    /// Sends it on a connection that stays open, and takes the answer to its end. A challenge is not
+    /// answered, but what answered one before is sent.
     ///
     /// # Errors
     /// As [`Self::send`].
     pub async fn send_on(self, connection: &mut Connection) -> Result<Response, Trouble> {
-        let (_, bytes) = self.keeping().bytes()?;
+        let (_, bytes) = self.keeping().known().bytes()?;
         let result = connection.exchange(&bytes, self.method == "HEAD").await;
         let record = Exchange::of_bytes(self.head(&bytes), result.as_ref());
         self.client.log.add(record);
@@ -141,6 +168,14 @@ impl Request {
 
     fn keeping(&self) -> Self {
         self.clone().header("Connection", "keep-alive")
+    }
+
+    /// With the `Authorization` that last worked here, if there is one.
+    fn known(&self) -> Self {
+        let account = self.client.account.as_ref().filter(|_| !self.plain);
+        let known =
+            account.and_then(|account| account.known(&self.client, &self.method, &self.target));
+        self.clone().authorized(known)
     }
 
     fn authorized(self, value: Option<String>) -> Self {

@@ -135,12 +135,34 @@ impl Stage {
                     .push_manifest(repository, tag, media_type, bytes);
             }
             Behind::Writable(client) => {
-                let reference = tag.unwrap_or(&digest);
-                let request = client
-                    .request("PUT", &manifest_path(repository, reference))
-                    .header("Content-Type", media_type)
-                    .body(bytes);
-                taken("manifest", &request.send().await?)?;
+                let path = manifest_path(repository, tag.unwrap_or(&digest));
+                put_manifest(client, &path, media_type, bytes).await?;
+            }
+            Behind::Given { .. } => return Err(given()),
+        }
+        Ok(digest)
+    }
+
+    /// The same without a tag, named by its sha512 digest.
+    ///
+    /// # Errors
+    /// As [`Self::blob`].
+    pub async fn manifest_sha512(
+        &self,
+        repository: &str,
+        media_type: &str,
+        bytes: impl Into<Bytes>,
+    ) -> Result<String, Stop> {
+        let bytes = bytes.into();
+        let digest = sha512(&bytes);
+        match &self.scene.behind {
+            Behind::Scripted(scripted) => {
+                let first = &scripted.first;
+                first.push_manifest_as(repository, &digest, media_type, bytes);
+            }
+            Behind::Writable(client) => {
+                let path = manifest_path(repository, &digest);
+                put_manifest(client, &path, media_type, bytes).await?;
             }
             Behind::Given { .. } => return Err(given()),
         }
@@ -255,6 +277,17 @@ pub(crate) async fn push_blob(
         .header("Content-Type", "application/octet-stream")
         .body(bytes);
     taken("blob", &request.send().await?)
+}
+
+async fn put_manifest(
+    client: &Client,
+    path: &str,
+    media_type: &str,
+    bytes: Bytes,
+) -> Result<(), Stop> {
+    let request = client.request("PUT", path);
+    let request = request.header("Content-Type", media_type).body(bytes);
+    taken("manifest", &request.send().await?)
 }
 
 fn taken(what: &str, answer: &Response) -> Result<(), Stop> {

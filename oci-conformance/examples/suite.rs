@@ -3,7 +3,8 @@
 //!     cargo run -p oci-conformance --example suite -- [--only WHAT]... [--write] URL
 //!     cargo run -p oci-conformance --example suite -- --run 'COMMAND with {listen} {data} {upstream} {name}'
 //!
-//! `--run` has the scripted origins behind it; a URL of `origin` tests the scripted origin itself.
+//! `--run` has the scripted origins behind it, unless it stands `--alone`; a URL of `origin` tests the
+//! scripted origin itself.
 
 use std::time::Duration;
 
@@ -16,13 +17,15 @@ use oci_conformance::{Origin, checks};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let all = checks::all();
     let mut only = Vec::new();
-    let (mut url, mut command, mut write) = (String::new(), None, false);
+    let (mut url, mut command) = (String::new(), None);
+    let (mut write, mut alone) = (false, false);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--only" => only.push(Only::parse(&words.next().unwrap_or_default(), &all)?),
             "--run" => command = words.next(),
             "--write" => write = true,
+            "--alone" => alone = true,
             _ => url = word,
         }
     }
@@ -31,7 +34,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut origin, mut upstream) = (None, Upstream::Unknown);
     let target = match command {
         Some(command) => {
-            upstream = Upstream::Scripted(anywhere, anywhere);
+            if !alone {
+                upstream = Upstream::Scripted(anywhere, anywhere);
+            }
             let folder = folder.clone();
             Target::Run { command, folder }
         }

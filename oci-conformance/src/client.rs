@@ -5,6 +5,7 @@
 //! on every wait; a failure is a [`Trouble`], never a panic.
 
 mod auth;
+mod challenge;
 mod record;
 mod request;
 mod site;
@@ -12,6 +13,7 @@ mod wire;
 
 use std::time::Duration;
 
+pub use challenge::{Challenge, challenges};
 pub use record::{Exchange, Log};
 pub use request::{Body, Request};
 pub use site::Site;
@@ -87,6 +89,11 @@ impl Client {
     /// Begins a HEAD; `ns` as for [`Self::get`].
     pub fn head(&self, target: &str) -> Request {
         self.request("HEAD", &self.named(target))
+    }
+
+    /// Begins a request of any method; `ns` as for [`Self::get`], as containerd adds it to writes.
+    pub fn ask(&self, method: &str, target: &str) -> Request {
+        self.request(method, &self.named(target))
     }
 
     /// Begins a request of any method for exactly this target: a path with its query, or, as a

@@ -21,7 +21,12 @@ mod content;
 mod fault;
 mod gate;
 mod guard;
+mod habits;
+mod incoming;
+mod lists;
+mod manage;
 mod record;
+mod upload;
 mod wire;
 
 use std::io;
@@ -37,7 +42,8 @@ pub use content::{Image, content, sha256, sha512};
 pub use fault::{Fault, Reply, RuleBuilder};
 pub use gate::Gate;
 pub use guard::{Post, TokenAnswer, TokenField};
-pub use record::{Ask, Kind, Outcome, Seen};
+pub use habits::{Habits, Locations};
+pub use record::{Ask, Kind, Outcome, RequestBody, Seen};
 
 use content::Shelf;
 use fault::Rule;
@@ -57,6 +63,7 @@ struct State {
     shelf: Mutex<Shelf>,
     rules: Mutex<Vec<Rule>>,
     guard: Mutex<Guard>,
+    habits: Mutex<Habits>,
     record: Record,
 }
 
@@ -84,6 +91,7 @@ impl Origin {
                 shelf: Mutex::default(),
                 rules: Mutex::default(),
                 guard: Mutex::new(Guard::default()),
+                habits: Mutex::default(),
                 record: Record::default(),
             }),
             running: Mutex::new(CancellationToken::new()),
@@ -183,6 +191,27 @@ impl Origin {
         lock(&self.state.shelf).plain(path, bytes.into());
     }
 
+    /// The bytes of a blob of a repository.
+    pub fn blob(&self, repository: &str, digest: &str) -> Option<Bytes> {
+        lock(&self.state.shelf).find_blob(repository, digest)
+    }
+
+    /// The digest that a tag or digest of a repository leads to.
+    pub fn resolve(&self, repository: &str, reference: &str) -> Option<String> {
+        let found = lock(&self.state.shelf).find_manifest(repository, reference);
+        found.map(|manifest| manifest.digest)
+    }
+
+    /// How many uploads have begun and not ended.
+    pub fn uploads(&self) -> usize {
+        lock(&self.state.shelf).sessions.len()
+    }
+
+    /// Changes what this registry does where registries differ.
+    pub fn habits(&self, change: impl FnOnce(&mut Habits)) {
+        change(&mut lock(&self.state.habits));
+    }
+
     /// Begins a rule: for these requests, do otherwise. Earlier rules come first.
     pub fn when(&self, ask: Ask) -> RuleBuilder<'_> {
         RuleBuilder::new(&self.state.rules, ask)
@@ -242,6 +271,12 @@ impl Origin {
     /// Makes a repository readable for this user only, beside those it was given before.
     pub fn private(&self, repository: &str, user: &str, password: &str) {
         lock(&self.state.guard).private(repository, user, password);
+    }
+
+    /// Lets this user write to a repository, and from then on only those named so. Without it
+    /// everybody with a name who may read may write; without any authentication, everybody.
+    pub fn writer(&self, repository: &str, user: &str, password: &str) {
+        lock(&self.state.guard).writer(repository, user, password);
     }
 
     /// Takes the right to a repository away from everybody; tokens given out lose it too.
@@ -306,12 +341,27 @@ pub async fn nobody() -> SocketAddr {
 
 async fn serve(stream: TcpStream, state: &State) {
     let mut wire = wire::Wire::new(stream);
-    while let Some(request) = wire.request().await {
+    while let Some((request, length)) = wire.request().await {
         let seen = state.record.add(request);
-        let reply = answer::answer(state, &seen);
+        let mut verdict = answer::judge(state, &seen);
+        // What is left of the body would be taken for the next request.
+        let mut last = seen.header("connection") == Some("close");
+        let reply = match verdict.early.take() {
+            Some(reply) => {
+                last |= length != incoming::Length::Known(0);
+                reply
+            }
+            None if wire.body(&seen, length, verdict.pace()).await.is_some() => {
+                answer::answer(state, &seen, &verdict)
+            }
+            None => {
+                state.record.end(&seen, Outcome::ClientLeft);
+                return;
+            }
+        };
         let outcome = wire.send(&seen, reply).await;
         state.record.end(&seen, outcome);
-        if outcome != Outcome::Whole || seen.header("connection") == Some("close") {
+        if outcome != Outcome::Whole || last {
             wire.finish().await;
             return;
         }

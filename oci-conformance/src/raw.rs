@@ -65,6 +65,7 @@ pub struct Request {
     method: String,
     target: String,
     headers: Vec<(String, String)>,
+    body: Vec<u8>,
 }
 
 /// Begins a GET.
@@ -77,13 +78,14 @@ pub fn head(addr: SocketAddr, target: &str) -> Request {
     request(addr, "HEAD", target)
 }
 
-/// Begins a request of any method, without a body.
+/// Begins a request of any method.
 pub fn request(addr: SocketAddr, method: &str, target: &str) -> Request {
     Request {
         addr,
         method: method.to_owned(),
         target: target.to_owned(),
         headers: Vec::new(),
+        body: Vec::new(),
     }
 }
 
@@ -93,6 +95,27 @@ impl Request {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// A body, with its length.
+    #[must_use]
+    pub fn body(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.body = bytes.as_ref().to_vec();
+        let length = self.body.len().to_string();
+        self.header("Content-Length", &length)
+    }
+
+    /// A body without its length, in chunks of these.
+    #[must_use]
+    pub fn chunks<'c>(mut self, chunks: impl IntoIterator<Item = &'c [u8]>) -> Self {
+        for chunk in chunks {
+            let size = format!("{:x}\r\n", chunk.len());
+            self.body.extend_from_slice(size.as_bytes());
+            self.body.extend_from_slice(chunk);
+            self.body.extend_from_slice(b"\r\n");
+        }
+        self.body.extend_from_slice(b"0\r\n\r\n");
+        self.header("Transfer-Encoding", "chunked")
     }
 
     /// Sends it and takes the answer to its end.
@@ -116,7 +139,9 @@ impl Request {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
         text.push_str("\r\n");
-        Exchange::begin(self.addr, text.as_bytes(), self.method == "HEAD").await
+        let mut bytes = text.into_bytes();
+        bytes.extend_from_slice(&self.body);
+        Exchange::begin(self.addr, &bytes, self.method == "HEAD").await
     }
 }
 
@@ -134,7 +159,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Sends these very bytes and waits for a head.
+    /// Sends these very bytes and waits for a head; `100 Continue` is passed over.
     ///
     /// # Panics
     /// If nothing comes for twenty seconds, or no head that can be read.
@@ -161,7 +186,9 @@ impl Exchange {
                 Some(end) => {
                     let head: Vec<u8> = exchange.read.drain(..end + 4).collect();
                     exchange.take_head(&String::from_utf8_lossy(&head[..end]));
-                    return exchange;
+                    if exchange.status != 100 {
+                        return exchange;
+                    }
                 }
                 None if exchange.ending.is_some() => return exchange,
                 None => exchange.more().await,

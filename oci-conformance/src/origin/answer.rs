@@ -4,31 +4,85 @@ use std::ops::Range;
 
 use serde_json::json;
 
-use super::fault::Reply;
-use super::record::{Kind, Seen, parameters};
-use super::{State, fault, lock};
+use super::fault::{Fault, Reply};
+use super::gate::Gate;
+use super::record::{Kind, Seen};
+use super::{State, fault, lists, lock, manage, upload};
 
-pub(super) fn answer(state: &State, seen: &Seen) -> Reply {
+/// What is decided when a request's head has come.
+pub(super) struct Verdict {
+    /// The answer, where it does not wait for the body.
+    pub(super) early: Option<Reply>,
+    faults: Vec<Fault>,
+}
+
+impl Verdict {
+    /// The gate that the request's body passes.
+    pub(super) fn pace(&self) -> Option<&Gate> {
+        self.faults.iter().find_map(|fault| match fault {
+            Fault::PaceBody(gate) => Some(gate),
+            _ => None,
+        })
+    }
+}
+
+/// Rights first, then the script: whether the body is wanted at all.
+pub(super) fn judge(state: &State, seen: &Seen) -> Verdict {
     if seen.kind != Kind::Token {
         let refusal = lock(&state.guard).refuses(seen);
         if let Some(refusal) = refusal {
-            return refusal;
+            return Verdict {
+                early: Some(refusal),
+                faults: Vec::new(),
+            };
         }
     }
-    let mut reply = honest(state, seen);
-    for fault in fault::faults(&state.rules, seen) {
-        reply = fault.spoil(reply);
-    }
-    cut_range(reply, seen)
+    let faults = fault::faults(&state.rules, seen);
+    let early = faults.iter().any(|fault| matches!(fault, Fault::Early));
+    let early = early.then(|| spoil(error(400, "UNSUPPORTED"), &faults));
+    Verdict { early, faults }
+}
+
+/// The answer to a request that has come whole.
+pub(super) fn answer(state: &State, seen: &Seen, verdict: &Verdict) -> Reply {
+    cut_range(spoil(honest(state, seen), &verdict.faults), seen)
+}
+
+fn spoil(reply: Reply, faults: &[Fault]) -> Reply {
+    let faults = faults.iter().cloned();
+    faults.fold(reply, |reply, fault| fault.spoil(reply))
 }
 
 fn honest(state: &State, seen: &Seen) -> Reply {
-    if seen.kind == Kind::Token {
-        return lock(&state.guard).token(seen);
+    let habits = lock(&state.habits).clone();
+    let reply = match &seen.kind {
+        Kind::Token => lock(&state.guard).token(seen),
+        Kind::Upload(_) | Kind::Storage(_) => {
+            let may_mount = lock(&state.guard).may_mount(seen);
+            let url = format!("http://{}", state.addr);
+            let mut shelf = lock(&state.shelf);
+            upload::answer(&mut shelf, &habits, &url, seen, may_mount)
+        }
+        Kind::Manifest(reference) if seen.method == "PUT" => {
+            manage::put(&mut lock(&state.shelf), &habits, seen, reference)
+        }
+        Kind::Manifest(reference) if seen.method == "DELETE" => {
+            manage::delete_manifest(&mut lock(&state.shelf), &habits, seen, reference)
+        }
+        Kind::Blob(digest) if seen.method == "DELETE" => {
+            manage::delete_blob(&mut lock(&state.shelf), &habits, seen, digest)
+        }
+        _ if !matches!(seen.method.as_str(), "GET" | "HEAD") => error(405, "UNSUPPORTED"),
+        _ => read(state, seen),
+    };
+    match &habits.warning {
+        Some(line) => reply.header("Warning", line),
+        None => reply,
     }
-    if !matches!(seen.method.as_str(), "GET" | "HEAD") {
-        return error(405, "UNSUPPORTED");
-    }
+}
+
+fn read(state: &State, seen: &Seen) -> Reply {
+    let habits = lock(&state.habits).clone();
     let shelf = lock(&state.shelf);
     match &seen.kind {
         Kind::Ping => json_reply("{}".to_owned()),
@@ -49,68 +103,34 @@ fn honest(state: &State, seen: &Seen) -> Reply {
             None => error(404, "MANIFEST_UNKNOWN"),
         },
         Kind::Tags => match shelf.tags(&seen.repository) {
-            Some(tags) => tags_page(seen, tags),
+            Some(tags) => lists::tags(&habits, seen, tags),
             None => error(404, "NAME_UNKNOWN"),
         },
-        Kind::Referrers(digest) => referrers(seen, shelf.referrers(&seen.repository, digest)),
-        Kind::Token => error(404, "UNSUPPORTED"),
+        Kind::Referrers(digest) => {
+            let found = shelf.referrers(&seen.repository, digest);
+            lists::referrers(&habits, seen, digest, found)
+        }
         Kind::Other => match shelf.find_plain(&seen.path) {
             Some(bytes) => Reply::new(200).body(bytes).ranged(),
             None => error(404, "NAME_UNKNOWN"),
         },
+        Kind::Token | Kind::Upload(_) | Kind::Storage(_) => error(404, "UNSUPPORTED"),
     }
 }
 
-fn tags_page(seen: &Seen, mut tags: Vec<String>) -> Reply {
-    if let Some(last) = seen.parameter("last") {
-        tags.retain(|tag| *tag > last);
-    }
-    let count: Option<usize> = seen.parameter("n").and_then(|n| n.parse().ok());
-    let more = count.is_some_and(|count| count > 0 && count < tags.len());
-    tags.truncate(count.unwrap_or(usize::MAX));
-    let body = json!({"name": seen.repository, "tags": tags}).to_string();
-    match tags.last() {
-        Some(last) if more => {
-            let n = count.unwrap_or_default();
-            let link = format!(
-                "</v2/{}/tags/list?n={n}&last={last}>; rel=\"next\"",
-                seen.repository
-            );
-            json_reply(body).header("Link", &link)
-        }
-        _ => json_reply(body),
-    }
-}
-
-fn referrers(seen: &Seen, mut manifests: Vec<serde_json::Value>) -> Reply {
-    let kind = parameters(&seen.query).find(|(key, _)| key == "artifactType");
-    if let Some((_, kind)) = &kind {
-        manifests.retain(|manifest| manifest["artifactType"] == *kind);
-    }
-    let index = "application/vnd.oci.image.index.v1+json";
-    let body = json!({"schemaVersion": 2, "mediaType": index, "manifests": manifests});
-    let reply = Reply::new(200)
-        .header("Content-Type", index)
-        .body(body.to_string());
-    match kind {
-        Some(_) => reply.header("OCI-Filters-Applied", "artifactType"),
-        None => reply,
-    }
-}
-
-fn json_reply(body: String) -> Reply {
+pub(super) fn json_reply(body: String) -> Reply {
     Reply::new(200)
         .header("Content-Type", "application/json")
         .body(body)
 }
 
-fn error(status: u16, code: &str) -> Reply {
+pub(super) fn error(status: u16, code: &str) -> Reply {
     let body = json!({"errors": [{"code": code, "message": "says the test origin"}]}).to_string();
     json_reply(body).status(status)
 }
 
 impl Reply {
-    fn status(mut self, status: u16) -> Self {
+    pub(super) fn status(mut self, status: u16) -> Self {
         self.status = status;
         self
     }

@@ -8,6 +8,7 @@ use serde_json::json;
 use sha2::Digest as _;
 
 use super::Origin;
+use super::upload::Session;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -39,6 +40,15 @@ pub fn sha512(bytes: &[u8]) -> String {
     format!("sha512:{}", hex(&sha2::Sha512::digest(bytes)))
 }
 
+/// Whether a sha256 or sha512 digest is that of these bytes.
+pub(super) fn fits(digest: &str, bytes: &[u8]) -> bool {
+    match digest.split_once(':') {
+        Some(("sha256", _)) => sha256(bytes) == digest,
+        Some(("sha512", _)) => sha512(bytes) == digest,
+        _ => false,
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("writing to a String cannot fail");
@@ -64,6 +74,9 @@ pub fn content(seed: u64, length: usize) -> Bytes {
 pub(super) struct Shelf {
     repositories: BTreeMap<String, Repository>,
     plain: HashMap<String, Bytes>,
+    /// Running uploads by their id.
+    pub(super) sessions: HashMap<String, Session>,
+    begun: usize,
 }
 
 #[derive(Default)]
@@ -137,6 +150,35 @@ impl Shelf {
         repository.manifests.get(digest).cloned()
     }
 
+    pub(super) fn find_blob_anywhere(&self, digest: &str) -> Option<Bytes> {
+        let mut all = self.repositories.values();
+        all.find_map(|repository| repository.blobs.get(digest).cloned())
+    }
+
+    /// Removes a tag, or a manifest with all its tags; whether there was one.
+    pub(super) fn delete_manifest(&mut self, repository: &str, reference: &str) -> bool {
+        let Some(repository) = self.repositories.get_mut(repository) else {
+            return false;
+        };
+        if !reference.contains(':') {
+            return repository.tags.remove(reference).is_some();
+        }
+        repository.tags.retain(|_, digest| digest != reference);
+        repository.manifests.remove(reference).is_some()
+    }
+
+    /// Removes a blob from one repository; whether there was one.
+    pub(super) fn delete_blob(&mut self, repository: &str, digest: &str) -> bool {
+        let found = self.repositories.get_mut(repository);
+        found.is_some_and(|repository| repository.blobs.remove(digest).is_some())
+    }
+
+    /// The id of the next upload.
+    pub(super) fn next_session(&mut self) -> String {
+        self.begun += 1;
+        format!("upload-{}", self.begun)
+    }
+
     pub(super) fn tags(&self, repository: &str) -> Option<Vec<String>> {
         Some(
             self.repositories
@@ -175,13 +217,19 @@ fn refers(manifest: &Manifest, subject: &str) -> Option<serde_json::Value> {
     }
     let kind = [&document["artifactType"], &document["config"]["mediaType"]];
     let kind = kind.into_iter().find(|kind| kind.is_string());
-    Some(json!({
+    let mut entry = json!({
         "mediaType": manifest.media_type,
         "digest": manifest.digest,
         "size": manifest.bytes.len(),
-        "artifactType": kind,
-        "annotations": document["annotations"],
-    }))
+    });
+    // What there is not is left out: null is no artifact type.
+    if let Some(kind) = kind {
+        entry["artifactType"] = kind.clone();
+    }
+    if document["annotations"].is_object() {
+        entry["annotations"] = document["annotations"].clone();
+    }
+    Some(entry)
 }
 
 pub(super) fn push_image(origin: &Origin, repository: &str, tag: &str, layers: &[&[u8]]) -> Image {

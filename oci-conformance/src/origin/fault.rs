@@ -57,6 +57,10 @@ pub enum Fault {
     Redirect(String),
     /// This answer instead.
     Reply(Reply),
+    /// The answer leaves before the request's body is read, and the connection ends after it.
+    Early,
+    /// The request's body is taken in only as far as the gate allows.
+    PaceBody(Gate),
 }
 
 /// A whole answer of the test's own.
@@ -189,6 +193,8 @@ impl Fault {
             }
             Self::Redirect(location) => return Reply::new(307).header("Location", &location),
             Self::Reply(reply) => return reply,
+            // They were heeded when the request came.
+            Self::Early | Self::PaceBody(_) => {}
         }
         reply
     }

@@ -1,4 +1,4 @@
-//! Who may read what: Basic authentication, or Bearer tokens with a token server.
+//! Who may read and write what: Basic authentication, or Bearer tokens with a token server.
 //!
 //! Follows distribution's token protocol. Tokens never end by time; the test ends them.
 
@@ -54,6 +54,13 @@ enum Scheme {
     Basic,
 }
 
+/// The repositories that a token was given for.
+#[derive(Default)]
+struct Given {
+    pull: Vec<String>,
+    push: Vec<String>,
+}
+
 #[derive(Default)]
 pub(super) struct Guard {
     scheme: Scheme,
@@ -62,8 +69,10 @@ pub(super) struct Guard {
     passwords: HashMap<String, String>,
     /// Readers of each private repository; any other repository is public.
     private: HashMap<String, HashSet<String>>,
-    /// Each token's owner, and the repositories it was given for.
-    tokens: HashMap<String, (String, Vec<String>)>,
+    /// Who may write to a repository, where not everybody with a name who may read it.
+    writers: HashMap<String, HashSet<String>>,
+    /// Each token's owner, and what it was given for.
+    tokens: HashMap<String, (String, Given)>,
     issued: usize,
 }
 
@@ -85,6 +94,12 @@ impl Guard {
             .insert(user.to_owned());
     }
 
+    pub(super) fn writer(&mut self, repository: &str, user: &str, password: &str) {
+        self.passwords.insert(user.to_owned(), password.to_owned());
+        let writers = self.writers.entry(repository.to_owned()).or_default();
+        writers.insert(user.to_owned());
+    }
+
     pub(super) fn revoke(&mut self, repository: &str) {
         self.private.insert(repository.to_owned(), HashSet::new());
     }
@@ -98,40 +113,78 @@ impl Guard {
         let ping = seen.kind == Kind::Ping;
         match self.scheme {
             Scheme::Open => None,
-            _ if seen.kind == Kind::Other => None,
+            // A storage host asks for the signature in the query instead.
+            _ if matches!(seen.kind, Kind::Other | Kind::Storage(_)) => None,
+            Scheme::Basic => self.refuses_basic(seen, ping),
+            Scheme::Bearer => self.refuses_bearer(seen, ping),
+        }
+    }
+
+    fn refuses_basic(&self, seen: &Seen, ping: bool) -> Option<Reply> {
+        let sent = seen.authorization();
+        let user = sent.and_then(|value| self.basic_user(value));
+        let challenge = || Some(refusal(r#"Basic realm="test origin",service="test""#));
+        if writes(seen) {
+            return match user {
+                Some(user) if self.may_write(&user, &seen.repository) => None,
+                Some(_) => Some(denial()),
+                None => challenge(),
+            };
+        }
+        let open = !ping && !self.private.contains_key(&seen.repository);
+        let reads = user.is_some_and(|user| ping || self.may_read(&user, &seen.repository));
+        if open || reads { None } else { challenge() }
+    }
+
+    fn refuses_bearer(&self, seen: &Seen, ping: bool) -> Option<Reply> {
+        let sent = seen.authorization();
+        let token = sent.and_then(|value| value.strip_prefix("Bearer "));
+        let known = token.map(|token| self.tokens.get(token));
+        let repository = &seen.repository;
+        let fault = match known {
+            None => "",
+            Some(None) => r#",error="invalid_token""#,
+            Some(Some(_)) if ping => return None,
+            Some(Some((user, given))) => {
+                let may = match writes(seen) {
+                    true => given.push.contains(repository) && self.may_write(user, repository),
+                    false => given.pull.contains(repository) && self.may_read(user, repository),
+                };
+                if may {
+                    return None;
+                }
+                r#",error="insufficient_scope""#
+            }
+        };
+        let scope = match (ping, writes(seen)) {
+            (true, _) => String::new(),
+            (false, false) => format!(r#",scope="repository:{repository}:pull""#),
+            (false, true) => format!(r#",scope="repository:{repository}:pull,push""#),
+        };
+        Some(refusal(&format!(
+            r#"Bearer realm="{}",service="test"{scope}{fault}"#,
+            self.realm
+        )))
+    }
+
+    /// Whether the client may read the repository that it wants to mount from.
+    pub(super) fn may_mount(&self, seen: &Seen) -> bool {
+        let Some(from) = seen.parameter("from") else {
+            return self.scheme == Scheme::Open;
+        };
+        let sent = seen.authorization().unwrap_or_default();
+        match self.scheme {
+            Scheme::Open => true,
             Scheme::Basic => {
-                let open = !ping && !self.private.contains_key(&seen.repository);
-                let user = seen
-                    .authorization()
-                    .and_then(|value| self.basic_user(value));
-                let reads = user.is_some_and(|user| ping || self.may_read(&user, &seen.repository));
-                (!open && !reads).then(|| refusal(r#"Basic realm="test origin",service="test""#))
+                let user = self.basic_user(sent).unwrap_or_default();
+                self.may_read(&user, &from)
             }
             Scheme::Bearer => {
-                let token = seen
-                    .authorization()
-                    .and_then(|value| value.strip_prefix("Bearer "));
-                let known = token.map(|token| self.tokens.get(token));
-                let fault = match known {
-                    None => "",
-                    Some(None) => r#",error="invalid_token""#,
-                    Some(Some(_)) if ping => return None,
-                    Some(Some((user, repositories))) => {
-                        let given = repositories.contains(&seen.repository);
-                        if given && self.may_read(user, &seen.repository) {
-                            return None;
-                        }
-                        r#",error="insufficient_scope""#
-                    }
-                };
-                let scope = match ping {
-                    true => String::new(),
-                    false => format!(r#",scope="repository:{}:pull""#, seen.repository),
-                };
-                Some(refusal(&format!(
-                    r#"Bearer realm="{}",service="test"{scope}{fault}"#,
-                    self.realm
-                )))
+                let token = sent.strip_prefix("Bearer ").unwrap_or_default();
+                let known = self.tokens.get(token);
+                known.is_some_and(|(user, given)| {
+                    given.pull.contains(&from) && self.may_read(user, &from)
+                })
             }
         }
     }
@@ -162,12 +215,16 @@ impl Guard {
             .flat_map(|(_, value)| value.split(' '));
         let repositories =
             scopes.filter_map(|scope| scope.strip_prefix("repository:")?.rsplit_once(':'));
-        let given: Vec<String> = repositories
-            .filter(|(name, actions)| {
-                actions.split(',').any(|a| a == "pull") && self.may_read(&user, name)
-            })
-            .map(|(name, _)| name.to_owned())
-            .collect();
+        let mut given = Given::default();
+        for (name, actions) in repositories {
+            let wants = |action| actions.split(',').any(|wanted| wanted == action);
+            if wants("pull") && self.may_read(&user, name) {
+                given.pull.push(name.to_owned());
+            }
+            if wants("push") && self.may_write(&user, name) {
+                given.push.push(name.to_owned());
+            }
+        }
         self.issued += 1;
         let owner = if user.is_empty() { "anonymous" } else { &user };
         let token = format!("token-{}-{owner}", self.issued);
@@ -233,6 +290,25 @@ impl Guard {
             .get(repository)
             .is_none_or(|readers| readers.contains(user))
     }
+
+    /// Writing takes a name.
+    fn may_write(&self, user: &str, repository: &str) -> bool {
+        let writers = self.writers.get(repository);
+        !user.is_empty()
+            && self.may_read(user, repository)
+            && writers.is_none_or(|writers| writers.contains(user))
+    }
+}
+
+fn writes(seen: &Seen) -> bool {
+    !matches!(seen.method.as_str(), "GET" | "HEAD") || matches!(seen.kind, Kind::Upload(_))
+}
+
+fn denial() -> Reply {
+    let body = r#"{"errors":[{"code":"DENIED","message":"no right to write here"}]}"#;
+    Reply::new(403)
+        .header("Content-Type", "application/json")
+        .body(body)
 }
 
 fn refusal(challenge: &str) -> Reply {

@@ -1,10 +1,12 @@
 //! Every request an origin has seen, and questions about them.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::lock;
@@ -25,6 +27,10 @@ pub enum Kind {
     Tags,
     /// What is referred to.
     Referrers(String),
+    /// `blobs/uploads/`: the running upload, empty where one is to begin.
+    Upload(String),
+    /// An upload under the path of the storage host, outside the registry's API.
+    Storage(String),
     /// The token server.
     Token,
     /// Anything else.
@@ -55,23 +61,31 @@ pub struct Seen {
     pub query: String,
     /// In order, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The request's body.
-    pub body: Vec<u8>,
+    /// The request's body; empty until all of it has come.
+    pub body: RequestBody,
     /// The repository, where the path has one.
     pub repository: String,
     /// What is asked.
     pub kind: Kind,
     sent: AtomicU64,
+    received: watch::Sender<u64>,
     outcome: watch::Sender<Outcome>,
 }
 
+/// A body that is there once it has come whole.
+#[derive(Debug, Default)]
+pub struct RequestBody(OnceLock<Bytes>);
+
+impl Deref for RequestBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.get().map_or(&[], |bytes| bytes)
+    }
+}
+
 impl Seen {
-    pub(super) fn new(
-        method: &str,
-        target: &str,
-        headers: Vec<(String, String)>,
-        body: Vec<u8>,
-    ) -> Self {
+    pub(super) fn new(method: &str, target: &str, headers: Vec<(String, String)>) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let (repository, kind) = read_path(path);
         Self {
@@ -79,10 +93,11 @@ impl Seen {
             path: path.to_owned(),
             query: query.to_owned(),
             headers,
-            body,
+            body: RequestBody::default(),
             repository,
             kind,
             sent: AtomicU64::new(0),
+            received: watch::Sender::new(0),
             outcome: watch::Sender::new(Outcome::Running),
         }
     }
@@ -115,6 +130,23 @@ impl Seen {
         self.sent.load(Ordering::Acquire)
     }
 
+    /// Bytes of the request's body that were taken in so far.
+    pub fn received_bytes(&self) -> u64 {
+        *self.received.borrow()
+    }
+
+    /// Waits until so many bytes of the request's body were taken in.
+    ///
+    /// # Panics
+    /// If they do not come within ten seconds.
+    pub async fn received(&self, bytes: u64) {
+        let mut received = self.received.subscribe();
+        let enough = received.wait_for(|received| *received >= bytes);
+        let enough = tokio::time::timeout(WAIT, enough).await;
+        let enough = enough.map(|enough| drop(enough.expect("the sender lives in self")));
+        enough.unwrap_or_else(|_| panic!("{self}: only {} bytes came", self.received_bytes()));
+    }
+
     /// How the answer ended, as far as known.
     pub fn outcome(&self) -> Outcome {
         *self.outcome.borrow()
@@ -135,6 +167,19 @@ impl Seen {
 
     pub(super) fn add_sent(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    pub(super) fn add_received(&self, bytes: usize) {
+        self.received.send_modify(|all| *all += bytes as u64);
+    }
+
+    /// The whole body, without copying it; nothing before it has come.
+    pub(super) fn whole_body(&self) -> Bytes {
+        self.body.0.get().cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set_body(&self, bytes: Bytes) {
+        self.body.0.set(bytes).expect("a request has one body");
     }
 }
 
@@ -186,6 +231,11 @@ fn read_path(path: &str) -> (String, Kind) {
     }
     let parts: Vec<&str> = path.split('/').collect();
     match parts.as_slice() {
+        ["", "v2", name @ .., "blobs", "uploads"] => (name.join("/"), Kind::Upload(String::new())),
+        ["", "v2", name @ .., "blobs", "uploads", session] => {
+            (name.join("/"), Kind::Upload((*session).to_owned()))
+        }
+        ["", "storage", session] => (String::new(), Kind::Storage((*session).to_owned())),
         ["", "v2", name @ .., "blobs", digest] => {
             (name.join("/"), Kind::Blob((*digest).to_owned()))
         }
@@ -235,6 +285,11 @@ impl Ask {
         Self::of(|seen| matches!(seen.kind, Kind::Manifest(_)))
     }
 
+    /// Of any upload: begun, running, or at the storage host.
+    pub fn uploads() -> Self {
+        Self::of(|seen| matches!(seen.kind, Kind::Upload(_) | Kind::Storage(_)))
+    }
+
     /// Of the token server.
     pub fn token() -> Self {
         Self::kind(Kind::Token)
@@ -261,6 +316,13 @@ impl Ask {
     #[must_use]
     pub fn head(self) -> Self {
         self.and(|seen| seen.method == "HEAD")
+    }
+
+    /// Those of them that use this method.
+    #[must_use]
+    pub fn method(self, method: &str) -> Self {
+        let method = method.to_owned();
+        self.and(move |seen| seen.method == method)
     }
 
     /// Those of them for which `also` is true.

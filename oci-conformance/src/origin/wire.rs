@@ -7,10 +7,11 @@ use tokio::net::TcpStream;
 
 use super::fault::{End, Framing, Reply};
 use super::gate::Gate;
+use super::incoming::{self, Length};
 use super::record::{Outcome, Seen};
 
-/// Largest request head or body; a client that sends more is broken.
-const REQUEST_MAX: usize = 1 << 20;
+/// Largest request head; a client that sends more is broken.
+const HEAD_MAX: usize = 1 << 20;
 /// Body bytes per write.
 const CHUNK: usize = 64 * 1024;
 /// How long a client may keep its half of a connection after ours is closed.
@@ -38,8 +39,9 @@ impl Wire {
         }
     }
 
-    /// The next request; `None` at the connection's end, or if it makes no sense.
-    pub(super) async fn request(&mut self) -> Option<Seen> {
+    /// The head of the next request, and how its body is framed; `None` at the connection's end, or
+    /// if it makes no sense.
+    pub(super) async fn request(&mut self) -> Option<(Seen, Length)> {
         let end = loop {
             let found = self
                 .read
@@ -49,6 +51,9 @@ impl Wire {
                 break end;
             }
             self.more().await?;
+            if self.read.len() > HEAD_MAX {
+                return None;
+            }
         };
         let head = String::from_utf8_lossy(&self.read[..end]).into_owned();
         self.read.drain(..end + 4);
@@ -59,18 +64,45 @@ impl Wire {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let length = headers.iter().find(|(name, _)| name == "content-length");
-        let length: usize = length.map_or(Some(0), |(_, value)| value.parse().ok())?;
-        while self.read.len() < length {
-            self.more().await?;
+        let seen = Seen::new(method, target, headers);
+        let length = incoming::length(&seen)?;
+        Some((seen, length))
+    }
+
+    /// Takes in a request's body, as fast as the gate lets it; `None` if it breaks off.
+    pub(super) async fn body(
+        &mut self,
+        seen: &Seen,
+        length: Length,
+        gate: Option<&Gate>,
+    ) -> Option<()> {
+        if length != Length::Known(0) && seen.header("expect") == Some("100-continue") {
+            let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+            self.stream.write_all(go_on).await.ok()?;
         }
-        let body = self.read.drain(..length).collect();
-        Some(Seen::new(method, target, headers, body))
+        let mut body = incoming::Incoming::new(length);
+        loop {
+            let room = match gate {
+                Some(gate) if !body.is_whole() => gate.beyond(seen.received_bytes()).await,
+                _ => u64::MAX,
+            };
+            let room = room.saturating_sub(seen.received_bytes());
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            seen.add_received(body.take(&mut self.read, room)?);
+            if body.is_whole() {
+                seen.set_body(body.into_bytes());
+                return Some(());
+            }
+            if !body.has_more(&self.read) {
+                self.more().await?;
+            }
+        }
     }
 
     async fn more(&mut self) -> Option<()> {
+        self.read.reserve(CHUNK);
         let read = self.stream.read_buf(&mut self.read).await.ok()?;
-        (read > 0 && self.read.len() <= REQUEST_MAX).then_some(())
+        (read > 0).then_some(())
     }
 
     /// Sends an answer as far as it goes.
@@ -185,6 +217,8 @@ fn head(reply: &Reply) -> String {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     match reply.framing {
+        // RFC 9110, 8.6: 204 has none.
+        Framing::Length if reply.status == 204 => {}
         Framing::Length => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len())),
         Framing::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
         Framing::Close => head.push_str("Connection: close\r\n"),

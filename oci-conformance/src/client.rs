@@ -13,7 +13,9 @@ mod wire;
 
 use std::time::Duration;
 
+use crate::stage::content::ANY_MANIFEST;
 pub use challenge::{Challenge, challenges};
+
 pub use record::{Exchange, Log};
 pub use request::{Body, Request};
 pub use site::Site;
@@ -91,9 +93,14 @@ impl Client {
         self.request("HEAD", &self.named(target))
     }
 
-    /// Begins a request of any method; `ns` as for [`Self::get`], as containerd adds it to writes.
+    /// Begins a request of any method as a container runtime does: with `ns` as for [`Self::get`],
+    /// and for manifests with every type they may have, without which some registries find none.
     pub fn ask(&self, method: &str, target: &str) -> Request {
-        self.request(method, &self.named(target))
+        let request = self.request(method, &self.named(target));
+        if matches!(method, "GET" | "HEAD") && target.contains("/manifests/") {
+            return request.header("Accept", ANY_MANIFEST);
+        }
+        request
     }
 
     /// Begins a request of any method for exactly this target: a path with its query, or, as a

@@ -62,7 +62,7 @@ async fn private_image(stage: &Stage, seed: u64) -> Result<Sample, Stop> {
 /// Fails the check if the target is served to nobody in particular; skips it if the mirror does not
 /// say how to log in, because then no client can.
 async fn login(stage: &Stage, target: &str, user: User) -> Result<String, Stop> {
-    let answer = stage.mirror.get(target).send().await?;
+    let answer = stage.mirror.ask("GET", target).send().await?;
     must!(
         answer.status != 200,
         "{target} is private, but an anonymous client is given it"
@@ -113,7 +113,7 @@ fn bearer_of(answer: &Response) -> Option<Challenge> {
 
 /// GET with these credentials.
 async fn get(stage: &Stage, target: &str, authorization: &str) -> Result<Response, Stop> {
-    let request = stage.mirror.get(target);
+    let request = stage.mirror.ask("GET", target);
     Ok(request
         .header("Authorization", authorization)
         .send()

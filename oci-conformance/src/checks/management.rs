@@ -105,12 +105,12 @@ async fn listed(stage: &Stage, image: &Sample, thing: &Thing) -> Finding {
         return Ok(());
     }
     let tags = format!("/v2/{}/tags/list", image.repository);
-    let tags = stage.mirror.get(&tags).send().await?.text();
+    let tags = stage.mirror.ask("GET", &tags).send().await?.text();
     must!(
         !tags.contains(&format!("\"{}\"", image.tag)),
         "a deleted tag is still in the list {tags}"
     );
-    let left = stage.mirror.get(&image.by_digest()).send().await?;
+    let left = stage.mirror.ask("GET", &image.by_digest()).send().await?;
     must!(
         left.status == 200,
         "with its tag the manifest is gone: {}",
@@ -144,7 +144,7 @@ pub(super) async fn disabled(stage: &Stage) -> Finding {
     }
     // Disabled for one kind only is allowed; disabled and then done is not.
     for target in [image.by_tag(), image.by_digest(), image.layer_path()] {
-        let still = stage.mirror.get(&target).send().await?;
+        let still = stage.mirror.ask("GET", &target).send().await?;
         must!(
             still.status == 200,
             "after the refusals {answers:?}, {target} is {}",

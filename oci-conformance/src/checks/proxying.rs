@@ -28,7 +28,7 @@ async fn heeds_ns(stage: &Stage) -> Result<&Scripted, Stop> {
     let bytes = content(0xB000, 512);
     let digest = scripted.second.push_blob(&repository, bytes.clone());
     let target = of(scripted, &blob_path(&repository, &digest));
-    let answer = stage.mirror.get(&target).send().await?;
+    let answer = stage.mirror.ask("GET", &target).send().await?;
     let confirmed = answer.header("oci-namespace").is_some();
     if !confirmed && (answer.status != 200 || answer.body != bytes) {
         skip!("it ignores ns, as any registry may");

@@ -114,7 +114,7 @@ async fn put(
 /// A blob is there, whole, at the registry under test, and at the suite's own origin behind it.
 async fn is_there(stage: &Stage, repository: &str, part: &Part, how: &str) -> Result<(), Stop> {
     let path = blob_path(repository, &part.digest);
-    let answer = stage.mirror.get(&path).send().await?;
+    let answer = stage.mirror.ask("GET", &path).send().await?;
     must!(
         answer.status == 200 && answer.body == part.bytes,
         "{how}: then GET is {} with {} of {} bytes",

@@ -19,8 +19,8 @@ pub(super) async fn is_passed_on(stage: &Stage) -> Finding {
         private.layer_path(),
         format!("/v2/{}/tags/list", private.repository),
     ] {
-        let told = challenges(&direct.get(&target).send().await?);
-        let answer = stage.mirror.get(&target).send().await?;
+        let told = challenges(&direct.ask("GET", &target).send().await?);
+        let answer = stage.mirror.ask("GET", &target).send().await?;
         must!(
             answer.status == 401,
             "{target} is {}, not 401",
@@ -41,7 +41,7 @@ pub(super) async fn is_passed_on(stage: &Stage) -> Finding {
     let line = format!("Bearer {}", fields.join(","));
     origin.when(ask).answer(Fault::Challenge(line));
     let target = manifest_path(&repository, "latest");
-    let answer = stage.mirror.get(&target).send().await?;
+    let answer = stage.mirror.ask("GET", &target).send().await?;
     must!(
         answer.status == 401,
         "{target} is {}, not 401",
@@ -194,7 +194,7 @@ pub(super) async fn is_read_in_every_form(stage: &Stage) -> Finding {
         });
         let ask = super::without(&image.repository, &format!("Bearer {token}"));
         origin.when(ask).answer(Fault::Reply(reply));
-        let answer = stage.mirror.get(&image.layer_path()).send().await?;
+        let answer = stage.mirror.ask("GET", &image.layer_path()).send().await?;
         let asked = origin.seen(Ask::path(&path));
         if at == 0 && answer.status == 401 && asked.is_empty() {
             skip!("it leaves every challenge to its clients");

@@ -22,12 +22,12 @@ pub(super) async fn revoked(stage: &Stage) -> Finding {
     // What was public is so no more.
     let public = super::image(stage, 171).await?;
     for target in all_of(&public) {
-        stage.mirror.get(&target).send().await?;
+        stage.mirror.ask("GET", &target).send().await?;
     }
     origin.revoke(&public.repository);
     for target in all_of(&public) {
         let what = format!("{target} was public and is still given to everybody");
-        let held = async || Ok(stage.mirror.get(&target).send().await?.status == 401);
+        let held = async || Ok(stage.mirror.ask("GET", &target).send().await?.status == 401);
         stage.within_ttl(&what, held).await?;
     }
     Ok(())
@@ -93,7 +93,7 @@ pub(super) async fn fails_closed(stage: &Stage) -> Finding {
 }
 
 async fn with(stage: &Stage, target: &str, credential: &str) -> Result<u16, Stop> {
-    let mut request = stage.mirror.get(target);
+    let mut request = stage.mirror.ask("GET", target);
     if !credential.is_empty() {
         request = request.header("Authorization", credential);
     }

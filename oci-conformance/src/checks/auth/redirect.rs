@@ -119,7 +119,7 @@ async fn other_registry(stage: &Stage, scripted: &Scripted) -> Finding {
     let digest = second.push_blob(&repository, bytes.clone());
     let path = blob_path(&repository, &digest);
     let named = format!("{path}?ns={}", scripted.second_name);
-    let answer = stage.mirror.get(&named).send().await?;
+    let answer = stage.mirror.ask("GET", &named).send().await?;
     kept(second, "a pull from the second registry", |_| true)?;
     if answer.status != 200 || answer.body != bytes {
         // It does not tell registries apart by `ns`, and need not.

@@ -53,7 +53,7 @@ pub(super) async fn is_not_told(stage: &Stage) -> Finding {
     let echo = format!("not {token} with {}", READER.basic());
     let reply = Reply::new(500).body(echo);
     origin.when(Ask::path(&path)).answer(Fault::Reply(reply));
-    errors += &stage.mirror.get(&path).send().await?.text();
+    errors += &stage.mirror.ask("GET", &path).send().await?.text();
     let bare = token.trim_start_matches("Bearer ").to_owned();
     let basic = READER.basic().trim_start_matches("Basic ").to_owned();
     let secrets = [
@@ -86,7 +86,7 @@ async fn settled(stage: &Stage, name: &str) -> Result<String, Stop> {
     let process = stage.process()?;
     let end = Instant::now() + Duration::from_secs(2);
     let last = format!("/v2/{name}/manifests/no-such-tag");
-    stage.mirror.get(&last).send().await?;
+    stage.mirror.ask("GET", &last).send().await?;
     loop {
         let log = process.log();
         if log.contains("no-such-tag") || Instant::now() > end {

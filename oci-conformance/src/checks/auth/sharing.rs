@@ -48,7 +48,7 @@ pub(super) async fn tokens_are_not_shared(stage: &Stage) -> Finding {
         ("a garbage token", Some(garbage)),
     ] {
         for target in questions(&image) {
-            let mut request = stage.mirror.get(&target);
+            let mut request = stage.mirror.ask("GET", &target);
             if let Some(credential) = &credential {
                 request = request.header("Authorization", credential);
             }
@@ -104,7 +104,7 @@ pub(super) async fn cached_is_refused(stage: &Stage) -> Finding {
     let public = super::image(stage, 93).await?;
     for digest in [&image.layers[0].digest, &image.config.digest] {
         let target = blob_path(&public.repository, digest);
-        let answer = stage.mirror.get(&target).send().await?;
+        let answer = stage.mirror.ask("GET", &target).send().await?;
         let who = "who asks a public repository that has it not";
         refused(&answer, who, "GET", &target, &[401, 403, 404])?;
     }
@@ -181,7 +181,7 @@ pub(super) async fn no_proof(stage: &Stage) -> Finding {
     let token = login(stage, &image.by_tag(), READER).await?;
     warm(stage, &image, &token).await?;
     // The token server gives everybody a token; it is good for what its owner may read, here nothing.
-    let refused_first = stage.mirror.get(&image.by_tag()).send().await?;
+    let refused_first = stage.mirror.ask("GET", &image.by_tag()).send().await?;
     let mut credentials = vec![
         "Bearer garbage".to_owned(),
         "Bearer QQ==".to_owned(),

@@ -22,7 +22,7 @@ async fn gets_tokens(stage: &Stage, seed: u64) -> Result<(), Stop> {
     let origin = stage.origin()?;
     let image = image(stage, seed).await?;
     origin.require_tokens();
-    let answer = stage.mirror.get(&image.by_digest()).send().await?;
+    let answer = stage.mirror.ask("GET", &image.by_digest()).send().await?;
     let asked = origin.count(Ask::token());
     if answer.status == 401 && asked == 0 {
         skip!("it leaves every challenge to its clients");
@@ -50,7 +50,7 @@ pub(super) async fn requests(stage: &Stage) -> Finding {
     );
     let ask = without(&image.repository, "Bearer two-scopes");
     origin.when(ask).answer(Fault::Challenge(challenge));
-    let answer = stage.mirror.get(&image.by_digest()).send().await?;
+    let answer = stage.mirror.ask("GET", &image.by_digest()).send().await?;
     must!(
         answer.status == 200,
         "after a challenge with two scopes: {}",
@@ -78,7 +78,14 @@ async fn with_account(stage: &Stage) -> Finding {
     let origin = stage.origin()?;
     origin.require_tokens();
     let first = account_image(stage, 102).await?;
-    if stage.mirror.get(&first.by_digest()).send().await?.status != 200 {
+    if stage
+        .mirror
+        .ask("GET", &first.by_digest())
+        .send()
+        .await?
+        .status
+        != 200
+    {
         skip!("POST needs a mirror that has the account {{user}} at the first origin");
     }
     for status in [400, 401, 404, 405] {
@@ -87,7 +94,7 @@ async fn with_account(stage: &Stage) -> Finding {
             ..TokenAnswer::default()
         });
         let image = account_image(stage, 103 + u64::from(status)).await?;
-        let answer = stage.mirror.get(&image.by_digest()).send().await?;
+        let answer = stage.mirror.ask("GET", &image.by_digest()).send().await?;
         must!(
             answer.status == 200,
             "where the token server answers POST {status}: {}",
@@ -101,7 +108,7 @@ async fn with_account(stage: &Stage) -> Finding {
             .when(Ask::token().get())
             .answer(Fault::Status(status));
         let image = account_image(stage, 110 + u64::from(status)).await?;
-        let answer = stage.mirror.get(&image.by_digest()).send().await?;
+        let answer = stage.mirror.ask("GET", &image.by_digest()).send().await?;
         must!(
             answer.status == 200,
             "where the token server answers GET {status}: {}",
@@ -195,7 +202,7 @@ pub(super) async fn answers(stage: &Stage) -> Finding {
 }
 
 async fn one_pull(stage: &Stage, target: &str, what: &str) -> Finding {
-    let answer = stage.mirror.get(target).send().await?;
+    let answer = stage.mirror.ask("GET", target).send().await?;
     must!(answer.status == 200, "{what}: {}", answer.status);
     Ok(())
 }
@@ -210,7 +217,9 @@ pub(super) async fn is_shared_and_renewed(stage: &Stage) -> Finding {
         ..TokenAnswer::default()
     });
     origin.forget_requests();
-    let pulls = many.iter().map(|(target, _)| stage.mirror.get(target));
+    let pulls = many
+        .iter()
+        .map(|(target, _)| stage.mirror.ask("GET", target));
     for answer in join_all(pulls.map(|pull| pull.send())).await {
         let status = answer?.status;
         must!(status == 200, "one of 50 pulls at once: {status}");
@@ -272,7 +281,7 @@ pub(super) async fn insufficient_scope(stage: &Stage) -> Finding {
             .times(times)
             .answer(Fault::Challenge(more));
         origin.forget_requests();
-        let answer = stage.mirror.get(&image.layer_path()).send().await?;
+        let answer = stage.mirror.ask("GET", &image.layer_path()).send().await?;
         let tokens = origin.seen(Ask::token().and(move |seen| seen.query.contains(last(&any))));
         let asked = tokens.iter().filter(|seen| {
             let scope = seen.parameter("scope").unwrap_or_default();
@@ -324,7 +333,7 @@ async fn forbidden(stage: &Stage, realm: &str) -> Finding {
         .when(Ask::of(move |seen| seen.repository == two))
         .answer(Fault::Status(403));
     origin.forget_requests();
-    let answer = stage.mirror.get(&image.layer_path()).send().await?;
+    let answer = stage.mirror.ask("GET", &image.layer_path()).send().await?;
     let tried = origin.count(Ask::of(move |seen| {
         seen.repository == three && seen.authorization().is_some()
     }));
@@ -345,7 +354,7 @@ pub(super) async fn basic_and_anonymous(stage: &Stage) -> Finding {
     let image = account_image(stage, 160).await?;
     READER.owns(stage, &image.repository)?;
     origin.require_basic();
-    let refused = stage.mirror.get(&image.by_digest()).send().await?;
+    let refused = stage.mirror.ask("GET", &image.by_digest()).send().await?;
     if refused.status != 200 {
         let basic = challenges(&refused).iter().any(|c| c.scheme == "basic");
         must!(
@@ -379,7 +388,7 @@ async fn gets_anonymous(stage: &Stage) -> Finding {
     origin.require_tokens();
     let mut credential: Option<String> = None;
     for target in super::all_of(&image) {
-        let mut request = stage.mirror.get(&target);
+        let mut request = stage.mirror.ask("GET", &target);
         if let Some(credential) = &credential {
             request = request.header("Authorization", credential);
         }

@@ -35,7 +35,7 @@ pub(super) async fn known(stage: &Stage) -> Finding {
                 if method == "HEAD" && target.ends_with("/list") {
                     continue;
                 }
-                let request = stage.mirror.request(method, &at(&target, ns));
+                let request = stage.mirror.ask(method, &at(&target, ns));
                 let answer = request.send().await?;
                 must!(
                     answer.status == 200,
@@ -58,7 +58,7 @@ async fn confirmed(stage: &Stage) -> Finding {
         skip!("needs --namespace or scripted origins");
     };
     let image = stage.image().await?;
-    let answer = stage.mirror.get(&image.by_tag()).send().await?;
+    let answer = stage.mirror.ask("GET", &image.by_tag()).send().await?;
     must!(answer.status == 200, "{} for {ns}", answer.status);
     if answer.header("oci-namespace").is_none() {
         skip!("whether it uses ns cannot be told: there is no OCI-Namespace");
@@ -98,7 +98,7 @@ pub(super) async fn unknown(stage: &Stage) -> Finding {
             image.layer_path(),
             format!("/v2/{}/tags/list", image.repository),
         ] {
-            let answer = stage.mirror.request("GET", &at(&target, ns)).send().await?;
+            let answer = stage.mirror.ask("GET", &at(&target, ns)).send().await?;
             must!(
                 (400..500).contains(&answer.status),
                 "{target} with the unknown ns {ns}: {}",
@@ -216,7 +216,7 @@ pub(super) async fn hub_is_one(stage: &Stage) -> Finding {
         "registry-1.docker.io:443",
     ] {
         for target in [image.by_digest(), image.by_tag(), image.layer_path()] {
-            let answer = stage.mirror.request("GET", &at(&target, ns)).send().await?;
+            let answer = stage.mirror.ask("GET", &at(&target, ns)).send().await?;
             must!(
                 answer.status == 200,
                 "{target} of {ns}: {}, though docker.io has it",
@@ -252,7 +252,7 @@ pub(super) async fn never_mixed(stage: &Stage) -> Finding {
             (&scripted.name, &one.digest),
             (&scripted.second_name, &two.manifest),
         ] {
-            let answer = stage.mirror.request("GET", &at(&path, ns)).send().await?;
+            let answer = stage.mirror.ask("GET", &at(&path, ns)).send().await?;
             let came = answer.header("docker-content-digest");
             must!(
                 answer.status == 200 && came == Some(digest),
@@ -273,7 +273,7 @@ pub(super) async fn never_mixed(stage: &Stage) -> Finding {
             (&scripted.second_name, 200),
             (&scripted.name, 404),
         ] {
-            let answer = stage.mirror.request("GET", &at(&target, ns)).send().await?;
+            let answer = stage.mirror.ask("GET", &at(&target, ns)).send().await?;
             must!(
                 answer.status == status,
                 "{target} of {ns} is {}, not {status}",
@@ -289,10 +289,10 @@ pub(super) async fn never_mixed(stage: &Stage) -> Finding {
     READER.owns(stage, &private)?;
     first.require_tokens();
     let target = blob_path(&private, &digest);
-    let open = stage.mirror.request("GET", &of(scripted, &target));
+    let open = stage.mirror.ask("GET", &of(scripted, &target));
     let open = open.send().await?.status;
     must!(open == 200, "a public blob of the second registry: {open}");
-    let closed = stage.mirror.request("GET", &at(&target, &scripted.name));
+    let closed = stage.mirror.ask("GET", &at(&target, &scripted.name));
     let closed = closed.send().await?.status;
     must!(
         matches!(closed, 401 | 403),

@@ -78,7 +78,7 @@ pub(super) async fn hosts_are_not_believed(stage: &Stage) -> Finding {
     let fresh = stage.blob(repository, content(0xB050, 1024)).await?;
     let target = blob_path(repository, &fresh);
     for host in [addr.as_str(), EVIL] {
-        let request = astray(stage.mirror.get(&target)).header("Host", host);
+        let request = astray(stage.mirror.ask("GET", &target)).header("Host", host);
         says_nothing(&request.send().await?, "GET", &target)?;
     }
     Ok(())
@@ -129,7 +129,7 @@ fn odd_forms(image: &Sample) -> Vec<String> {
 pub(super) async fn odd_paths(stage: &Stage) -> Finding {
     let image = stage.image().await?;
     for path in odd_forms(&image) {
-        let answer = stage.mirror.get(&path).send().await?;
+        let answer = stage.mirror.ask("GET", &path).send().await?;
         must!(
             matches!(answer.status, 400 | 404),
             "{path} is answered {}, not 400 or 404",
@@ -220,7 +220,7 @@ pub(super) async fn loops_end(stage: &Stage) -> Finding {
     let origin = stage.origin()?;
     let image = stage.image().await?;
     // What the mirror sends upstream comes back to its own door.
-    let answer = stage.mirror.get(&image.by_digest()).send().await?;
+    let answer = stage.mirror.ask("GET", &image.by_digest()).send().await?;
     must!(answer.status == 200, "{}, not 200", answer.status);
     let of = image.repository.clone();
     let asked = origin.seen(Ask::of(move |seen| seen.repository == of));
@@ -237,7 +237,7 @@ pub(super) async fn loops_end(stage: &Stage) -> Finding {
     let fresh = stage.blob(&image.repository, content(0xB060, 1024)).await?;
     origin.forget_requests();
     let path = blob_path(&image.repository, &fresh);
-    let mut request = stage.mirror.get(&path);
+    let mut request = stage.mirror.ask("GET", &path);
     for (name, value) in &seen.headers {
         if !matches!(
             name.as_str(),
@@ -274,7 +274,7 @@ async fn goes_round(stage: &Stage, image: &Sample) -> Result<(), Stop> {
         let ns = stage.mirror.namespace().unwrap_or_default().to_owned();
         let back = format!("{}{}", stage.mirror.site(), at(&path, &ns));
         origin.when(Ask::path(&path)).answer(Fault::Redirect(back));
-        let answer = stage.mirror.get(&path).wait(Duration::from_secs(60));
+        let answer = stage.mirror.ask("GET", &path).wait(Duration::from_secs(60));
         let answer = answer.send().await?;
         let count = origin.count(Ask::path(&path));
         must!(

@@ -87,7 +87,7 @@ pub(super) async fn taken(stage: &Stage) -> Finding {
 
 async fn reads(stage: &Stage, repository: &str, reference: &str, bytes: &Bytes) -> Finding {
     let path = manifest_path(repository, reference);
-    let answer = stage.mirror.get(&path).header("Accept", MANIFEST);
+    let answer = stage.mirror.ask("GET", &path);
     let answer = answer.send().await?;
     must!(
         answer.status == 200 && answer.body == *bytes,
@@ -124,7 +124,7 @@ pub(super) async fn headers(stage: &Stage) -> Finding {
     expect(&answer, "a manifest with a subject", &[201])?;
     let said = answer.header("oci-subject").map(str::to_owned);
     let referrers = format!("/v2/{repository}/referrers/{digest}");
-    let listed = stage.mirror.get(&referrers).send().await?;
+    let listed = stage.mirror.ask("GET", &referrers).send().await?;
     must!(
         said.is_some() || listed.status != 200,
         "there is a referrers API, and no OCI-Subject"
@@ -158,7 +158,7 @@ async fn tagged(stage: &Stage, repository: &str) -> Result<bool, Stop> {
         .collect();
     for tag in ["one", "two.2", "three"] {
         let path = manifest_path(repository, tag);
-        let read = stage.mirror.get(&path).header("Accept", MANIFEST);
+        let read = stage.mirror.ask("GET", &path);
         let read = read.send().await?.status;
         let told = said.iter().any(|said| said == tag);
         must!(
@@ -196,7 +196,7 @@ pub(super) async fn served_at_once(stage: &Stage) -> Finding {
         let next = document_bytes(stage, &repository, seed).await?;
         let answer = put(stage, &repository, "moving", (MANIFEST, &next)).await?;
         expect(&answer, "PUT of a manifest", &[201])?;
-        let head = stage.mirror.head(&tag).header("Accept", MANIFEST);
+        let head = stage.mirror.ask("HEAD", &tag);
         let head = head.send().await?;
         let said = head.header("docker-content-digest");
         must!(
@@ -207,7 +207,7 @@ pub(super) async fn served_at_once(stage: &Stage) -> Finding {
         reads(stage, &repository, "moving", &next).await?;
     }
     let tags = format!("/v2/{repository}/tags/list");
-    let listed = stage.mirror.get(&tags).send().await?;
+    let listed = stage.mirror.ask("GET", &tags).send().await?;
     must!(
         listed.text().contains("\"moving\""),
         "right after its push the tag is not in {tags}: {}",

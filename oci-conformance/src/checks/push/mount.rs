@@ -72,7 +72,10 @@ pub(super) async fn without_right(stage: &Stage) -> Finding {
     origin.require_basic();
     let (reader, writer) = (READER.basic(), OTHER.basic());
     let path = blob_path(&private, &digest);
-    let cached = stage.mirror.get(&path).header("Authorization", &reader);
+    let cached = stage
+        .mirror
+        .ask("GET", &path)
+        .header("Authorization", &reader);
     let cached = cached.send().await?.status;
     if cached != 200 {
         skip!("private repositories cannot be had through it: {cached}");

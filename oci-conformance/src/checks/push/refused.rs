@@ -67,7 +67,7 @@ async fn manifest(stage: &Stage, repository: &str, wrong: &str) -> Finding {
     )?;
     for reference in [wrong.to_owned(), sha256(&document)] {
         let path = manifest_path(repository, &reference);
-        let read = stage.mirror.get(&path).header("Accept", MANIFEST);
+        let read = stage.mirror.ask("GET", &path);
         expect(&read.send().await?, &format!("then {path}"), &[404])?;
     }
     Ok(())
@@ -78,7 +78,7 @@ async fn refused(stage: &Stage, answer: Response, repository: &str, how: &str) -
     expect(&answer, &format!("a wrong digest by {how}"), &[400])?;
     for digest in [sha256(b"something else"), sha256(&content(0xC200, 6000))] {
         let path = blob_path(repository, &digest);
-        let read = stage.mirror.get(&path).send().await?;
+        let read = stage.mirror.ask("GET", &path).send().await?;
         expect(
             &read,
             &format!("after a wrong digest by {how} {path}"),
@@ -108,7 +108,7 @@ pub(super) async fn too_large(stage: &Stage) -> Finding {
     let answer = put(stage, &repository, "large", (MANIFEST, &body)).await?;
     expect(&answer, "a manifest of 4 MiB", &[201])?;
     let path = manifest_path(&repository, "large");
-    let read = stage.mirror.get(&path).header("Accept", MANIFEST);
+    let read = stage.mirror.ask("GET", &path);
     let read = read.send().await?;
     must!(
         read.status == 200 && read.body == body,

@@ -60,16 +60,17 @@ async fn a_right_mirror_passes() {
     let all = ["auth", "proxying", "push", "management"];
     let (writable, read_only) = (run(None, false, &all), run(None, true, &all));
     let (writable, read_only) = tokio::join!(writable, read_only);
+    let mut wrong = Vec::new();
     for (row, without_writes) in writable.iter().zip(&read_only) {
+        let both = [&row.outcome, &without_writes.outcome];
+        let failed = both.iter().any(|outcome| outcome.name() == "FAIL");
+        let passed = both.iter().any(|outcome| outcome.name() == "pass");
         let id = row.check.id();
-        for row in [row, without_writes] {
-            let failed = matches!(row.outcome, Outcome::Fail(_));
-            assert!(!failed, "{id}: {:?}", row.outcome);
+        if failed || !(passed || NOT_HERE.contains(&id.as_str())) {
+            wrong.push(format!("{id}: {both:?}"));
         }
-        let passed = [row, without_writes].map(|row| row.outcome == Outcome::Pass);
-        let here = !NOT_HERE.contains(&id.as_str());
-        assert!(passed.contains(&true) || !here, "{id}: {:?}", row.outcome);
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test]

@@ -160,7 +160,7 @@ impl Mirror {
         }
         let odd = |part: &str| matches!(part, "" | "." | "..");
         let parts: Vec<&str> = path.split('/').skip(1).collect();
-        let last = parts.len() - 1;
+        let last = parts.len().saturating_sub(1);
         let upload = path.ends_with("/blobs/uploads/");
         let odd = parts
             .iter()

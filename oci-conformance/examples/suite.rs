@@ -6,6 +6,8 @@
 //! `--run` has the scripted origins behind it, unless it stands `--alone`; a URL of `origin` tests the
 //! scripted origin itself.
 
+#![allow(clippy::print_stderr)] // It is a program for people.
+
 use std::time::Duration;
 
 use oci_conformance::client::Site;

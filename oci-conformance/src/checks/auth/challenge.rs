@@ -89,92 +89,65 @@ struct Form {
     scope: Option<String>,
 }
 
-fn form(what: &'static str, lines: &[String], service: Option<&'static str>) -> Form {
-    Form {
-        what,
-        lines: lines.to_vec(),
-        service,
-        scope: None,
-    }
-}
-
 fn forms(realm: &str, repository: &str) -> Vec<Form> {
     let scope = format!("repository:{repository}:pull");
     let plain = format!(r#"Bearer realm="{realm}",service="suite",scope="{scope}""#);
-    let suite = Some("suite");
     let digest = r#"Digest realm="d, e", nonce="Bearer realm=\"x\"", qop="auth,auth-int""#;
-    let line = |text: String| vec![text];
-    let mut all = vec![
-        form("the usual form", &line(plain.clone()), suite),
-        form(
-            "an unquoted service",
-            &line(format!(
-                r#"Bearer realm="{realm}",service=suite,scope="{scope}""#
-            )),
-            suite,
-        ),
-        form(
-            "escaped quotes",
-            &line(format!(
-                r#"Bearer realm="{realm}",service="a \"b\", c",scope="{scope}""#
-            )),
-            Some(r#"a "b", c"#),
-        ),
-        form(
+    // Lines of one answer are parted by line ends here.
+    let forms = [
+        ("the usual form", plain.clone()),
+        ("an unquoted service", plain.replace("\"suite\"", "suite")),
+        (
             "Basic before Bearer in one line",
-            &line(format!(r#"Basic realm="a, b", {plain}"#)),
-            suite,
+            format!(r#"Basic realm="a, b", {plain}"#),
         ),
-        form(
+        (
             "Bearer before Basic in one line",
-            &line(format!(r#"{plain}, Basic realm="other""#)),
-            suite,
+            format!(r#"{plain}, Basic realm="other""#),
         ),
-        form(
+        (
             "Basic and Bearer in two lines",
-            &[r#"Basic realm="a""#.to_owned(), plain.clone()],
-            suite,
+            format!("Basic realm=\"a\"\n{plain}"),
         ),
-        form(
+        (
             "unknown schemes in lines of their own",
-            &["Negotiate".to_owned(), digest.to_owned(), plain.clone()],
-            suite,
+            format!("Negotiate\n{digest}\n{plain}"),
         ),
-        form(
+        (
             "unknown schemes in the same line",
-            &line(format!("Negotiate dG9rZW4=, {digest}, {plain}")),
-            suite,
+            format!("Negotiate dG9rZW4=, {digest}, {plain}"),
         ),
-        form(
-            "no service",
-            &line(format!(r#"Bearer realm="{realm}",scope="{scope}""#)),
-            None,
-        ),
-        form(
+        (
             "an empty scope",
-            &line(format!(
-                r#"Bearer realm="{realm}",service="suite",scope="""#
-            )),
-            suite,
+            format!(r#"Bearer realm="{realm}",service="suite",scope="""#),
         ),
-        form(
+        (
             "odd case and spaces",
-            &line(format!(
-                r#"bEARER Scope = "{scope}" ,REALM="{realm}" , Service = "suite""#
-            )),
-            suite,
-        ),
-        form(
-            "the scope `aws`",
-            &line(format!(
-                r#"Bearer realm="{realm}",service="suite",scope="aws""#
-            )),
-            suite,
+            format!(r#"bEARER Scope = "{scope}" ,REALM="{realm}" , Service = "suite""#),
         ),
     ];
-    if let Some(last) = all.last_mut() {
-        last.scope = Some("aws".to_owned());
-    }
+    let form = |(what, text): (_, String)| Form {
+        what,
+        lines: text.lines().map(str::to_owned).collect(),
+        service: Some("suite"),
+        scope: None,
+    };
+    let mut all: Vec<Form> = forms.into_iter().map(form).collect();
+    let aws = plain.replace(&scope, "aws");
+    all.push(Form {
+        scope: Some("aws".to_owned()),
+        ..form(("the scope `aws`", aws))
+    });
+    let escaped = plain.replace("\"suite\"", r#""a \"b\", c""#);
+    all.push(Form {
+        service: Some(r#"a "b", c"#),
+        ..form(("escaped quotes", escaped))
+    });
+    let without = plain.replace(",service=\"suite\"", "");
+    all.push(Form {
+        service: None,
+        ..form(("no service", without))
+    });
     all
 }
 

@@ -7,7 +7,10 @@ use super::{begin, expect, is_ours, location, named, push, put, upload};
 use crate::check::{Finding, Stop, must, skip};
 use crate::client::Response;
 use crate::origin::{content, sha256};
-use crate::stage::content::{MANIFEST, blob_path, image_manifest, manifest_path};
+use crate::stage::content::{
+    ANY_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST, blob_path, image_manifest,
+    manifest_path,
+};
 use crate::stage::{Part, Stage};
 
 /// The parts of an image, pushed; each seed makes another image.
@@ -48,7 +51,7 @@ async fn accepted(
         is_ours(stage, &place, how)?;
     }
     let pulled = stage.mirror.request("GET", &named(stage, &place));
-    let pulled = pulled.header("Accept", MANIFEST).send().await?;
+    let pulled = pulled.header("Accept", ANY_MANIFEST).send().await?;
     must!(
         pulled.status == 200 && pulled.body == *bytes,
         "{how}: its Location {place} is {} with {} of {} bytes",
@@ -82,6 +85,40 @@ pub(super) async fn taken(stage: &Stage) -> Finding {
     // A second time it is there already.
     let answer = put(stage, &repository, &digest, (MANIFEST, &bytes)).await?;
     accepted(stage, &answer, &bytes, "a manifest by digest again").await?;
+    other_types(stage, &repository, (&digest, bytes.len())).await
+}
+
+/// An index of what was pushed, and the two types of Docker's own.
+async fn other_types(stage: &Stage, repository: &str, (digest, size): (&str, usize)) -> Finding {
+    let (config, layer) = parts(stage, repository, 10).await?;
+    let mut docker = image_manifest(&config, &[layer]);
+    docker["mediaType"] = DOCKER_MANIFEST.into();
+    docker["config"]["mediaType"] = "application/vnd.docker.container.image.v1+json".into();
+    docker["layers"][0]["mediaType"] = "application/vnd.docker.image.rootfs.diff.tar.gzip".into();
+    let docker = Bytes::from(docker.to_string());
+    let index = |media_type: &str, of: &str, digest: &str, size: usize| {
+        let of = json!({"mediaType": of, "digest": digest, "size": size,
+            "platform": {"architecture": "amd64", "os": "linux"}});
+        let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": [of]});
+        Bytes::from(index.to_string())
+    };
+    let list = index(DOCKER_LIST, DOCKER_MANIFEST, &sha256(&docker), docker.len());
+    for (tag, media_type, bytes) in [
+        ("index", INDEX, index(INDEX, MANIFEST, digest, size)),
+        ("docker", DOCKER_MANIFEST, docker),
+        ("list", DOCKER_LIST, list),
+    ] {
+        let answer = put(stage, repository, tag, (media_type, &bytes)).await?;
+        accepted(stage, &answer, &bytes, media_type).await?;
+        let read = stage.mirror.ask("GET", &manifest_path(repository, tag));
+        let read = read.send().await?;
+        let said = read.header("content-type").unwrap_or_default();
+        must!(
+            said == media_type && read.body == bytes,
+            "what was pushed as {media_type} is {said}, {}",
+            sha256(&read.body)
+        );
+    }
     Ok(())
 }
 

@@ -5,12 +5,16 @@
 //! on every wait; a failure is a [`Trouble`], never a panic.
 
 mod auth;
+mod challenge;
 mod record;
 mod request;
 mod site;
 mod wire;
 
 use std::time::Duration;
+
+use crate::stage::content::ANY_MANIFEST;
+pub use challenge::{Challenge, challenges};
 
 pub use record::{Exchange, Log};
 pub use request::{Body, Request};
@@ -87,6 +91,16 @@ impl Client {
     /// Begins a HEAD; `ns` as for [`Self::get`].
     pub fn head(&self, target: &str) -> Request {
         self.request("HEAD", &self.named(target))
+    }
+
+    /// Begins a request of any method as a container runtime does: with `ns` as for [`Self::get`],
+    /// and for manifests with every type they may have, without which some registries find none.
+    pub fn ask(&self, method: &str, target: &str) -> Request {
+        let request = self.request(method, &self.named(target));
+        if matches!(method, "GET" | "HEAD") && target.contains("/manifests/") {
+            return request.header("Accept", ANY_MANIFEST);
+        }
+        request
     }
 
     /// Begins a request of any method for exactly this target: a path with its query, or, as a

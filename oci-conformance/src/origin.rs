@@ -218,10 +218,11 @@ impl Origin {
         RuleBuilder::new(&self.state.rules, ask)
     }
 
-    /// Is an open, honest registry again; keeps its content, forgets rules, guard and record.
+    /// Is an open, honest registry again; keeps its content, forgets rules, guard, habits and record.
     pub fn reset(&self) {
         self.behave();
         *lock(&self.state.guard) = Guard::default();
+        *lock(&self.state.habits) = Habits::default();
         self.forget_requests();
     }
 

@@ -14,6 +14,9 @@ pub const FIRST: &str = "one.conformance.test";
 /// The name of the second one.
 pub const SECOND: &str = "two.conformance.test";
 
+/// The account, user and password, that a mirror may be given for the first origin.
+pub const ACCOUNT: (&str, &str) = ("suite-robot", "suite-robot-password");
+
 /// What is told on the command line.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -44,7 +47,8 @@ pub enum Target {
     Url(Site),
     /// A command that starts one, and the folder it may use. In the command `{listen}` is where it must listen,
     /// `{data}` a folder of its own, `{upstream}` and `{upstream2}` the scripted origins' URLs,
-    /// `{name}` and `{name2}` the names it must know them by.
+    /// `{name}` and `{name2}` the names it must know them by, `{user}` and `{password}` the account
+    /// that it may use at the first, `{admin}` where it may show its metrics.
     Run {
         /// For the shell.
         command: String,
@@ -125,6 +129,8 @@ impl Options {
             names.push(("upstream2", scripted.second.url()));
             names.push(("name", scripted.name.clone()));
             names.push(("name2", scripted.second_name.clone()));
+            names.push(("user", ACCOUNT.0.to_owned()));
+            names.push(("password", ACCOUNT.1.to_owned()));
         }
         if let Upstream::Registry(site) = &self.upstream {
             names.push(("upstream", site.to_string()));

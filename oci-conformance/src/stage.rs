@@ -5,6 +5,7 @@
 
 pub(crate) mod content;
 mod process;
+pub(crate) mod user;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use content::{Part, Sample};
 pub use process::{Process, ProcessError};
+pub use user::User;
 
 use bytes::Bytes;
 
@@ -172,6 +174,15 @@ impl Stage {
             return Ok(());
         }
         Err(Stop::Skip("needs --write".to_owned()))
+    }
+
+    /// Whether the registry under test stands in front of another one, which the suite knows.
+    pub fn is_mirror(&self) -> bool {
+        match &self.scene.behind {
+            Behind::Scripted(_) => true,
+            Behind::Writable(client) => client.site() != self.mirror.site(),
+            Behind::Given { reference, .. } => reference.is_some(),
+        }
     }
 
     /// Whether writes are tried.

@@ -203,7 +203,7 @@ impl Request {
 
     /// Whom to ask, and the bytes on the wire.
     fn bytes(&self) -> Result<(Site, Vec<u8>), Trouble> {
-        let (site, path) = if self.target.contains("://") {
+        let (site, path) = if !self.target.starts_with('/') && self.target.contains("://") {
             let end = self.target.find("://").map_or(0, |at| at + 3);
             let cut = self.target[end..].find(['/', '?']);
             let (site, path) = self

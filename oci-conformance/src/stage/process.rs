@@ -20,6 +20,7 @@ const WAIT: Duration = Duration::from_secs(60);
 pub struct Process {
     command: String,
     listen: SocketAddr,
+    admin: Option<SocketAddr>,
     folder: PathBuf,
     child: Mutex<Option<Child>>,
 }
@@ -48,8 +49,8 @@ pub enum ProcessError {
 }
 
 impl Process {
-    /// Starts a shell command in which `{listen}`, `{data}` and `names` are replaced, and waits until
-    /// it listens. `folder` is where it keeps its data (`{data}`) and its log.
+    /// Starts a shell command in which `{listen}`, `{admin}`, `{data}` and `names` are replaced, and
+    /// waits until it listens. `folder` is where it keeps its data (`{data}`) and its log.
     ///
     /// # Errors
     /// If it cannot be started, or does not listen in time.
@@ -58,13 +59,15 @@ impl Process {
         folder: &Path,
         names: &[(&str, String)],
     ) -> Result<Self, ProcessError> {
-        let listen = free_port().await.map_err(|cause| ProcessError::Start {
+        let failed = |cause| ProcessError::Start {
             command: command.to_owned(),
             cause,
-        })?;
+        };
+        let (listen, admin) = two_free_ports().await.map_err(failed)?;
         let data = folder.join("data");
         let mut text = command
             .replace("{listen}", &listen.to_string())
+            .replace("{admin}", &admin.to_string())
             .replace("{data}", &data.display().to_string());
         for (name, value) in names {
             text = text.replace(&format!("{{{name}}}"), value);
@@ -72,6 +75,7 @@ impl Process {
         let process = Self {
             command: text,
             listen,
+            admin: command.contains("{admin}").then_some(admin),
             folder: folder.to_owned(),
             child: Mutex::new(None),
         };
@@ -82,6 +86,11 @@ impl Process {
     /// Where it listens.
     pub fn listen(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Where it shows its metrics, if it was told to.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// Where it keeps its data.
@@ -192,7 +201,9 @@ impl Drop for Process {
     }
 }
 
-async fn free_port() -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    listener.local_addr()
+/// Two at once, so that they differ.
+async fn two_free_ports() -> io::Result<(SocketAddr, SocketAddr)> {
+    let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    Ok((one.local_addr()?, other.local_addr()?))
 }

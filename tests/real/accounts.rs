@@ -25,7 +25,8 @@ fn reads_by_its_own_account(
     let image = image("private/lab:1")?;
     let file = |repositories: &str| {
         format!(
-            "[registry.\"docker.io\".account]\nrepositories = [\"{repositories}\"]\n{account}\n"
+            "{}[registry.\"docker.io\".account]\nrepositories = [\"{repositories}\"]\n{account}\n",
+            origin.file()
         )
     };
     let registries = [("docker.io", &*origin.url())];
@@ -122,6 +123,7 @@ fn dockerd_and_podman_log_in_where_the_ping_has_the_challenge() {
         let origin = Origin::start(lab, &Access::Token(&tokens))?;
         let with = With {
             flags: &["--challenge-ping", "true"],
+            file: &origin.file(),
             ..With::default()
         };
         let darner = Darner::start_with(lab, &[("docker.io", &origin.url())], &with)?;

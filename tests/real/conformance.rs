@@ -22,16 +22,23 @@ fn suite() -> Command {
 }
 
 #[test]
-#[allow(clippy::print_stderr, reason = "the table of both is what one runs this for")]
+#[allow(
+    clippy::print_stderr,
+    reason = "the table of both is what one runs this for"
+)]
 fn no_check_is_worse_than_directly() {
     in_lab(|lab| {
         let storage = lab.folder("storage")?;
         let origin = Origin::serve(lab, &storage, &Access::Open, Writable::Yes)?;
         let darner = Darner::start(lab, &[("docker.io", &origin.url())])?;
         let mut command = suite();
-        command
-            .arg(format!("http://{}", darner.addr))
-            .args(["--write", "--ttl", "35", "--beside", &origin.url()]);
+        command.arg(format!("http://{}", darner.addr)).args([
+            "--write",
+            "--ttl",
+            "35",
+            "--beside",
+            &origin.url(),
+        ]);
         let output = run_to_end(&command, LIMIT)?;
         let text = String::from_utf8_lossy(&output.stdout);
         let start = text.find("here  there").context("a table of both")?;
@@ -51,7 +58,10 @@ const GUILTY: [(&str, &str); 4] = [
     ("RNG-09", "a range of a cold blob is answered 200"),
     ("INT-01", "wrong bytes are delivered whole"),
     ("ERR-01", "an unknown digest is 500"),
-    ("CCH-06", "eight cold clients cost nine GETs and eight HEADs"),
+    (
+        "CCH-06",
+        "eight cold clients cost nine GETs and eight HEADs",
+    ),
 ];
 
 #[test]

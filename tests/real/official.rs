@@ -88,9 +88,10 @@ impl Found {
 
     /// Cases that passed more often in `other`.
     fn lost(&self, other: &Self) -> Vec<String> {
-        let lost = other.passed.iter().filter(|(name, times)| {
-            self.passed.get(*name).copied().unwrap_or_default() < **times
-        });
+        let lost = other
+            .passed
+            .iter()
+            .filter(|(name, times)| self.passed.get(*name).copied().unwrap_or_default() < **times);
         lost.map(|(name, _)| name.clone()).collect()
     }
 }
@@ -175,7 +176,10 @@ fn distribution() {
         );
         std::fs::write(&config, text)?;
         let mut command = Command::new(fetched().join("go/bin/registry"));
-        command.arg("serve").arg(&config).env("OTEL_TRACES_EXPORTER", "none");
+        command
+            .arg("serve")
+            .arg(&config)
+            .env("OTEL_TRACES_EXPORTER", "none");
         let _daemon = Daemon::start("distribution", &command, &folder)?;
         wait_for("distribution to answer", Duration::from_secs(20), || {
             let answer = http::get(addr, "/", &[]).ok()?;

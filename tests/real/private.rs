@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::clients::{Client, Pull, containerd, docker};
-use crate::support::darner::Darner;
+use crate::support::darner::{Darner, With};
 use crate::support::images::{Image, image};
 use crate::support::origin::{Access, Origin, Request};
 use crate::support::token::{ACCOUNT, TokenServer};
@@ -71,7 +71,14 @@ fn nobody_reads(lab: &Lab, darner: &Darner, image: &Image) -> Result<()> {
 
 fn only_with_right(lab: &Lab, origin: &Origin) -> Result<()> {
     let image = image("private/lab:1")?;
-    let darner = Darner::start(lab, &[("docker.io", &origin.url())])?;
+    let darner = Darner::start_with(
+        lab,
+        &[("docker.io", &origin.url())],
+        &With {
+            file: &origin.file(),
+            ..With::default()
+        },
+    )?;
     nobody_reads(lab, &darner, &image).context("before anyone with the right has pulled")?;
     for reader in READERS {
         let pull = Pull {
@@ -123,7 +130,14 @@ fn public_images_of_a_registry_with_tokens_need_no_account() {
     in_lab(|lab| {
         let tokens = TokenServer::start(lab)?;
         let origin = Origin::start(lab, &Access::Token(&tokens))?;
-        let darner = Darner::start(lab, &[("docker.io", &origin.url())])?;
+        let darner = Darner::start_with(
+            lab,
+            &[("docker.io", &origin.url())],
+            &With {
+                file: &origin.file(),
+                ..With::default()
+            },
+        )?;
         let image = image("library/small:1")?;
         let pull = Pull::public(lab, &darner, "docker.io/library/small:1");
         // dockerd and podman see no challenge from the ping: Darner gets the anonymous token itself.

@@ -75,7 +75,7 @@ impl Realms {
             allowed.host == origin.at.host && allowed.port.is_none_or(|port| port == origin.at.port)
         });
         let belongs = listed.is_some()
-            || origin.at.host == own.host
+            || same_host(&origin.at, own)
             || same_domain(&origin.at, own)
             || same_domain(&origin.at, &self.registry);
         if !belongs {
@@ -88,6 +88,13 @@ impl Realms {
         let vouched = by_operator.then_some(origin.at);
         Ok(Realm { url, vouched })
     }
+}
+
+/// Whether two ports are of one host that we vouch for as a whole. The node's own machine is not: the
+/// operator named one port of it, and others may be anything that trusts who is local.
+fn same_host(realm: &HostPort, own: &HostPort) -> bool {
+    let local = own.host == "localhost" || own.address().is_some_and(|ip| ip.is_loopback());
+    realm.host == own.host && (realm.port == own.port || !local)
 }
 
 /// Whether two names share a registrable domain ("the public suffix and one label more").
@@ -152,6 +159,7 @@ mod tests {
             ),
             ("r.example", "http://r.example", "http://auth.r.example/t"),
             ("x:5000", "http://10.0.0.5:5000", "http://10.0.0.5:5001/t"),
+            ("x:5000", "http://127.0.0.1:5000", "http://127.0.0.1:5000/t"),
         ] {
             assert!(check(registry, endpoint, true, realm).is_ok(), "{realm}");
         }
@@ -170,6 +178,10 @@ mod tests {
             // Two tenants of one public suffix are strangers.
             ("https://a.github.io", "https://b.github.io/t"),
             ("http://10.0.0.5:5000", "http://10.0.0.6:5000/t"),
+            // Another port of this machine is another service.
+            ("http://127.0.0.1:5000", "http://127.0.0.1:5001/t"),
+            ("http://localhost:5000", "http://localhost:6443/t"),
+            ("http://[::1]:5000", "http://[::1]:5001/t"),
         ] {
             assert!(check("r.test", endpoint, true, realm).is_err(), "{realm}");
         }

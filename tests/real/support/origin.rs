@@ -29,6 +29,8 @@ pub(crate) struct Origin {
     daemon: Daemon,
     /// Where it listens.
     pub(crate) addr: SocketAddr,
+    /// The token server it sends clients to, if there is one.
+    token_server: Option<String>,
 }
 
 /// One line of the access log.
@@ -78,12 +80,27 @@ impl Origin {
                 .ok()
                 .filter(|answer| answer.status == 200)
         })?;
-        Ok(Self { daemon, addr })
+        let token_server = match access {
+            Access::Token(server) => Some(server.authority()),
+            Access::Open | Access::Basic => None,
+        };
+        Ok(Self {
+            daemon,
+            addr,
+            token_server,
+        })
     }
 
     /// What `--registry NAME=` takes.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.addr)
+    }
+
+    /// What Darner's file must say of it as docker.io: its token server is on another port of this machine.
+    pub(crate) fn file(&self) -> String {
+        let server = self.token_server.as_ref();
+        let line = server.map(|server| format!("realms = [\"{server}\"]\n"));
+        format!("[registry.\"docker.io\"]\n{}", line.unwrap_or_default())
     }
 
     /// The registry requests so far, as its own access log tells them (a request is logged when it ends).

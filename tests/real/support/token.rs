@@ -63,6 +63,11 @@ impl TokenServer {
         Ok(server)
     }
 
+    /// Where it listens.
+    pub(crate) fn authority(&self) -> String {
+        self.addr.to_string()
+    }
+
     /// The address clients are sent to.
     pub(crate) fn realm(&self) -> String {
         format!("http://{}/token", self.addr)

@@ -9,7 +9,7 @@
 //! a piece counts as present only after its bytes were judged and stored. Deliberately not here:
 //! which piece is best fetched from whom (the leader's scheduler), bytes, and BLAKE3.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -101,8 +101,10 @@ pub(super) struct Crowd {
     reported: Vec<bool>,
     pub(super) mates: Mates,
     pub(super) jobs: BTreeMap<FetchId, Job>,
-    /// When the last byte came, or, before the first, when a peer first failed.
+    /// When the last byte came that counts, or, before the first, when a peer first failed.
     moved_at: Option<Now>,
+    /// Who last gave wrong bytes: more from there is no movement until a piece of theirs is right.
+    liars: BTreeSet<PeerId>,
 }
 
 /// A piece on its way from a peer.
@@ -128,6 +130,7 @@ impl Crowd {
             mates: Mates::default(),
             jobs: BTreeMap::new(),
             moved_at: None,
+            liars: BTreeSet::new(),
         }
     }
 
@@ -325,10 +328,13 @@ impl Transfer {
         };
         match step {
             PieceStep::Moved => {
-                crowd.moved_at = Some(now);
-                if let Some(job) = crowd.jobs.get_mut(&fetch) {
-                    job.progress_at = now;
-                    job.moved = true;
+                let Some(job) = crowd.jobs.get_mut(&fetch) else {
+                    return false;
+                };
+                job.progress_at = now;
+                job.moved = true;
+                if !crowd.liars.contains(&job.from) {
+                    crowd.moved_at = Some(now);
                 }
                 return false;
             }
@@ -337,6 +343,8 @@ impl Transfer {
                     return false;
                 };
                 crowd.mates.gave(&job.from);
+                crowd.liars.remove(&job.from);
+                crowd.moved_at = Some(now);
                 self.present.insert(layout.range(job.piece));
                 self.cancel_jobs(|other| other.piece == job.piece);
                 self.reported(job.piece, Some(job.from));
@@ -357,6 +365,9 @@ impl Transfer {
         // A leader that only names peers that do not give is left as one that has come to a stand.
         crowd.moved_at.get_or_insert(now);
         crowd.mates.failed(&job.from, job.piece, fault, now);
+        if fault == PeerFault::Wrong {
+            crowd.liars.insert(job.from.clone());
+        }
         let (piece, from) = (job.piece, job.from);
         self.report(Report::Failed { piece, from, fault });
     }

@@ -11,7 +11,6 @@ use crate::tracker::PeerFault;
 
 const SEEDS: u64 = 3000;
 const STEPS_MAX: usize = 60_000;
-const MS: u64 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leader {
@@ -63,6 +62,7 @@ struct World {
     queue: BTreeMap<(u64, u64), Due>,
     next_due: u64,
     leaders: Vec<Leader>,
+    leader_lies: bool,
     joins: u32,
     member: bool,
     neighbours: Vec<(PeerId, Neighbour)>,
@@ -118,6 +118,7 @@ impl World {
             queue: BTreeMap::new(),
             next_due: 0,
             leaders,
+            leader_lies: random.one_in(8),
             joins: 0,
             member: false,
             neighbours,
@@ -186,7 +187,7 @@ impl World {
                     true => Due::UpstreamFails(fetch),
                     false => Due::Head(fetch),
                 };
-                self.later(20 * MS, due);
+                self.later(20, due);
             }
             Action::Cancel { fetch } => {
                 self.streams.remove(&fetch);
@@ -321,7 +322,8 @@ impl World {
             fetch,
             step: PieceStep::Moved,
         });
-        let lies = self.nature(&order.from) == Neighbour::Lies;
+        let liar = self.nature(&order.from) == Neighbour::Lies;
+        let lies = liar || (order.leader && self.leader_lies);
         let step = match self.transfer.measure(order.piece) {
             Measure::Awaited => {
                 self.waiting.insert(fetch);
@@ -454,7 +456,7 @@ impl World {
         } else if !self.transfer.is_whole() {
             let leaders_help = self.leaders[..self.joins as usize].contains(&Leader::Leads);
             assert!(
-                !helpers || !leaders_help,
+                !helpers || !leaders_help || self.leader_lies,
                 "leader and peers had it: {:?}",
                 self.finished
             );

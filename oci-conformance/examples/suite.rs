@@ -4,6 +4,7 @@
 //!     cargo run -p oci-conformance --example suite -- --run 'COMMAND with {listen} {data} {upstream} {name}'
 //!     cargo run -p oci-conformance --example suite -- --write --alone --run 'COMMAND with {listen} {data}'
 //!
+//! Without `--write` a URL needs `--repository NAME`, where an image is tagged `latest`.
 //! `--run` has the scripted origins behind it, unless the registry stands alone; a URL of `origin`
 //! tests the scripted origin itself: by `--write` as any registry, without it with its faults.
 
@@ -20,6 +21,7 @@ use oci_conformance::{Origin, checks};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let all = checks::all();
     let mut only = Vec::new();
+    let mut repository = "conformance".to_owned();
     let (mut url, mut command, mut write, mut alone) = (String::new(), None, false, false);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -28,6 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--run" => command = words.next(),
             "--write" => write = true,
             "--alone" => alone = true,
+            "--repository" => repository = words.next().unwrap_or_default(),
             _ => url = word,
         }
     }
@@ -62,7 +65,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         write,
         ttl: Duration::from_secs(2),
         peer_port: None,
-        repository: "conformance".to_owned(),
+        repository,
         tag: "latest".to_owned(),
     };
     let scene = options.build().await?;

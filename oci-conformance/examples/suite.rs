@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use oci_conformance::client::Site;
-use oci_conformance::runner::{self, Only};
+use oci_conformance::runner::{self, Only, Outcome, Row};
 use oci_conformance::setup::{Options, Target, Upstream};
 use oci_conformance::{Origin, checks};
 
@@ -69,26 +69,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tag: "latest".to_owned(),
     };
     let scene = options.build().await?;
-    let rows = runner::run(&scene, &all, &only, |row| {
-        let (word, took) = (row.outcome.name(), row.took.as_secs_f32());
-        eprintln!(
-            "{word} {} {took:6.2} s  {}",
-            row.check.id(),
-            row.check.title
-        );
-        if row.outcome.name() == "FAIL" {
-            eprintln!("     {}", row.outcome.reason());
-            if let Some(exchange) = row.exchanges.last() {
-                eprintln!("{exchange}");
-            }
-        } else if !row.outcome.reason().is_empty() {
-            eprintln!("     {}", row.outcome.reason());
-        }
-    })
-    .await;
+    let rows = runner::run(&scene, &all, &only, tell).await;
     let failed = rows.iter().filter(|row| row.outcome.name() == "FAIL");
     eprintln!("{} of {} failed", failed.count(), rows.len());
     drop(scene);
     _ = std::fs::remove_dir_all(folder);
     Ok(())
+}
+
+fn tell(row: &Row) {
+    let (word, took) = (row.outcome.name(), row.took.as_secs_f32());
+    let (id, title) = (row.check.id(), row.check.title);
+    eprintln!("{word} {id} {took:6.2} s  {title}");
+    if !row.outcome.reason().is_empty() {
+        eprintln!("     {}", row.outcome.reason());
+    }
+    if let (Outcome::Fail(_), Some(exchange)) = (&row.outcome, row.exchanges.last()) {
+        eprintln!("{exchange}");
+    }
 }

@@ -4,6 +4,7 @@
 //!     cargo run -p oci-conformance --example suite -- --run 'COMMAND with {listen} {data} {upstream} {name}'
 //!     cargo run -p oci-conformance --example suite -- --write --alone --run 'COMMAND with {listen} {data}'
 //!
+//! Without `--write` a URL needs `--repository NAME`, where an image is tagged `latest`.
 //! `--run` has the scripted origins behind it, unless the registry stands alone; a URL of `origin`
 //! tests the scripted origin itself: by `--write` as any registry, without it with its faults.
 
@@ -12,7 +13,7 @@
 use std::time::Duration;
 
 use oci_conformance::client::Site;
-use oci_conformance::runner::{self, Only};
+use oci_conformance::runner::{self, Only, Outcome, Row};
 use oci_conformance::setup::{Options, Target, Upstream};
 use oci_conformance::{Origin, checks};
 
@@ -20,6 +21,7 @@ use oci_conformance::{Origin, checks};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let all = checks::all();
     let mut only = Vec::new();
+    let mut repository = "conformance".to_owned();
     let (mut url, mut command, mut write, mut alone) = (String::new(), None, false, false);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -28,6 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--run" => command = words.next(),
             "--write" => write = true,
             "--alone" => alone = true,
+            "--repository" => repository = words.next().unwrap_or_default(),
             _ => url = word,
         }
     }
@@ -62,30 +65,26 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         write,
         ttl: Duration::from_secs(2),
         peer_port: None,
-        repository: "conformance".to_owned(),
+        repository,
         tag: "latest".to_owned(),
     };
     let scene = options.build().await?;
-    let rows = runner::run(&scene, &all, &only, |row| {
-        let (word, took) = (row.outcome.name(), row.took.as_secs_f32());
-        eprintln!(
-            "{word} {} {took:6.2} s  {}",
-            row.check.id(),
-            row.check.title
-        );
-        if row.outcome.name() == "FAIL" {
-            eprintln!("     {}", row.outcome.reason());
-            if let Some(exchange) = row.exchanges.last() {
-                eprintln!("{exchange}");
-            }
-        } else if !row.outcome.reason().is_empty() {
-            eprintln!("     {}", row.outcome.reason());
-        }
-    })
-    .await;
+    let rows = runner::run(&scene, &all, &only, tell).await;
     let failed = rows.iter().filter(|row| row.outcome.name() == "FAIL");
     eprintln!("{} of {} failed", failed.count(), rows.len());
     drop(scene);
     _ = std::fs::remove_dir_all(folder);
     Ok(())
+}
+
+fn tell(row: &Row) {
+    let (word, took) = (row.outcome.name(), row.took.as_secs_f32());
+    let (id, title) = (row.check.id(), row.check.title);
+    eprintln!("{word} {id} {took:6.2} s  {title}");
+    if !row.outcome.reason().is_empty() {
+        eprintln!("     {}", row.outcome.reason());
+    }
+    if let (Outcome::Fail(_), Some(exchange)) = (&row.outcome, row.exchanges.last()) {
+        eprintln!("{exchange}");
+    }
 }

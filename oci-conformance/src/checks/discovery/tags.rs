@@ -135,17 +135,17 @@ pub(super) async fn cut(stage: &Stage) -> Finding {
     let Some(all) = all(stage, &repository).await? else {
         skip!("the list comes in pages without being asked for");
     };
+    let answer = stage.mirror.get(&format!("{base}?n=0")).send().await?;
+    let found = names(&answer, &repository, "n=0")?;
+    must!(found.is_empty(), "n=0 gives {found:?}");
+    let link = answer.header("link");
+    must!(link.is_none(), "n=0 has the Link {}", expect::shown(link));
     if all.len() < 2 {
         skip!(
             "the given repository has {} tags: too few to cut",
             all.len()
         );
     }
-    let answer = stage.mirror.get(&format!("{base}?n=0")).send().await?;
-    let found = names(&answer, &repository, "n=0")?;
-    must!(found.is_empty(), "n=0 gives {found:?}");
-    let link = answer.header("link");
-    must!(link.is_none(), "n=0 has the Link {}", expect::shown(link));
     let (first, last) = (&all[0], &all[all.len() - 1]);
     let most = all.len();
     for (query, wanted) in [

@@ -3,8 +3,8 @@
 //!     cargo run -p oci-conformance --example suite -- [--only WHAT]... [--write] URL
 //!     cargo run -p oci-conformance --example suite -- --run 'COMMAND with {listen} {data} {upstream} {name}'
 //!
-//! `--run` has the scripted origins behind it, unless it stands `--alone`; a URL of `origin` tests the
-//! scripted origin itself.
+//! `--run` has the scripted origins behind it, or the registry at `--upstream URL`, or stands
+//! `--alone`; a URL of `origin` tests the scripted origin itself.
 
 #![allow(clippy::print_stderr)] // It is a program for people.
 
@@ -19,7 +19,7 @@ use oci_conformance::{Origin, checks};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let all = checks::all();
     let mut only = Vec::new();
-    let (mut url, mut command) = (String::new(), None);
+    let (mut url, mut command, mut registry) = (String::new(), None, None);
     let (mut write, mut alone) = (false, false);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -28,6 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--run" => command = words.next(),
             "--write" => write = true,
             "--alone" => alone = true,
+            "--upstream" => registry = words.next(),
             _ => url = word,
         }
     }
@@ -36,7 +37,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut origin, mut upstream) = (None, Upstream::Unknown);
     let target = match command {
         Some(command) => {
-            if !alone {
+            if let Some(url) = registry {
+                upstream = Upstream::Registry(Site::parse(&url)?);
+            } else if !alone {
                 upstream = Upstream::Scripted(anywhere, anywhere);
             }
             let folder = folder.clone();

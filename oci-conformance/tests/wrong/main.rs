@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod flaw;
 mod mirror;
 mod wire;
+mod writes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +18,8 @@ use oci_conformance::client::Site;
 use oci_conformance::runner::{self, Only, Outcome, Row};
 use oci_conformance::setup::{FIRST, Options, SECOND, Target, Upstream};
 
-use mirror::{Flaw, Mirror, Setting};
+use flaw::Flaw;
+use mirror::{Mirror, Setting};
 
 /// The checks of these categories that cannot be tried without a process or an account.
 const NOT_HERE: [&str; 2] = ["AUT-05", "AUT-17"];
@@ -118,6 +121,11 @@ async fn each_flaw_is_found() {
         (Flaw::DeletesForShow, "MGT-01"),
         (Flaw::DeletesFromCacheFirst, "MGT-03"),
         (Flaw::ServesUnasked, "MGT-04"),
+        (Flaw::KeepsRejectedTokens, "AUT-06"),
+        (Flaw::LocationFromHost, "PRX-07"),
+        (Flaw::DropsSubject, "PSH-10"),
+        (Flaw::DropsTags, "PSH-10"),
+        (Flaw::RemembersAbsence, "PSH-12"),
     ];
     let read_only = [
         (Flaw::ForbidsPuts, "PSH-13"),

@@ -14,54 +14,8 @@ use oci_conformance::origin::sha256;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+use crate::flaw::Flaw;
 use crate::wire::{Asked, Reply, serve};
-
-/// What it does wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
-    ChangesRealm,
-    FirstChallengeOnly,
-    AnyRealm,
-    TokenRedirects,
-    JoinsScopes,
-    TokenFieldOnly,
-    TokenEachTime,
-    IgnoresScopeErrors,
-    RetriesForbidden,
-    DropsBasic,
-    CredentialsFollow,
-    UsesAnyToken,
-    ServesUnasked,
-    HeadIsOpen,
-    AnyCredential,
-    FailsOpen,
-    NeverConfirms,
-    DialsNs,
-    LenientNs,
-    OneHubName,
-    MixesRegistries,
-    PassesNs,
-    BelievesHost,
-    DecodesPath,
-    NoVia,
-    LibraryForManifests,
-    LeavesLocation,
-    LosesPostBody,
-    NoRange,
-    RangeErrorsAre400,
-    CancelsForShow,
-    MountsFromCache,
-    RefusesMounts,
-    TakesAnyDigest,
-    NoDigest,
-    DropsOciHeaders,
-    SmallManifests,
-    DeletesForShow,
-    DeletesFromCacheFirst,
-    ForbidsPuts,
-    BreaksOnDeletes,
-    ReadsWholeBody,
-}
 
 /// What it stands between.
 pub struct Setting {
@@ -75,7 +29,7 @@ pub struct Mirror {
     pub(crate) flaw: Option<Flaw>,
     pub(crate) addr: SocketAddr,
     pub(crate) setting: Setting,
-    bytes: Mutex<HashMap<String, Vec<u8>>>,
+    pub(crate) bytes: Mutex<HashMap<String, Vec<u8>>>,
     /// What each path of a registry was last.
     known: Mutex<HashMap<String, (String, String)>>,
     tokens: tokio::sync::Mutex<HashMap<String, (String, Instant)>>,
@@ -236,6 +190,12 @@ impl Mirror {
         if let Some((digest, kind)) = known.filter(|_| failed && self.is(Flaw::FailsOpen)) {
             return self.held(&digest, &kind, meant);
         }
+        if head.status == 404 {
+            self.gone.lock().unwrap().insert(place.clone());
+        }
+        if self.is(Flaw::RemembersAbsence) && self.gone.lock().unwrap().contains(&place) {
+            return Reply::error(404, "NAME_UNKNOWN");
+        }
         if list || !matches!(head.status, 200 | 307) {
             return self.relay(meant, head);
         }
@@ -315,10 +275,10 @@ impl Mirror {
             if answer.status != 401 {
                 return answer;
             }
-            self.tokens
-                .lock()
-                .await
-                .retain(|_, (known, _)| *known != token);
+            let kept = self.is(Flaw::KeepsRejectedTokens);
+            let mut tokens = self.tokens.lock().await;
+            tokens.retain(|_, (known, _)| kept || *known != token);
+            drop(tokens);
             if self.is(Flaw::IgnoresScopeErrors) {
                 return answer;
             }
@@ -434,7 +394,9 @@ impl Mirror {
         };
         let mut reply = Reply::new(status);
         for (name, value) in &answer.headers {
-            let oci = name.starts_with("oci-") && !self.is(Flaw::DropsOciHeaders);
+            let dropped = (name == "oci-subject" && self.is(Flaw::DropsSubject))
+                || (name == "oci-tag" && self.is(Flaw::DropsTags));
+            let oci = name.starts_with("oci-") && !dropped && !self.is(Flaw::DropsOciHeaders);
             let digest = name == "docker-content-digest" && !self.is(Flaw::NoDigest);
             let range = name == "range" && !self.is(Flaw::NoRange);
             let told = ["content-type", "www-authenticate", "allow"].contains(&name.as_str());
@@ -456,63 +418,6 @@ impl Mirror {
             502 => Reply::error(502, "UNSUPPORTED"),
             _ => reply.body(answer.body),
         }
-    }
-
-    async fn write(&self, meant: &Meant<'_>) -> Reply {
-        if let Some(reply) = self.wrongly_written(meant) {
-            return reply;
-        }
-        let answer = self.ask(meant, &meant.asked.method).await;
-        let place = answer.header("location").map(str::to_owned);
-        let mut reply = self.relay(meant, answer);
-        if reply.status == 416 && self.is(Flaw::RangeErrorsAre400) {
-            reply.status = 400;
-        }
-        let Some(place) = place else { return reply };
-        let own = meant.upstream.site().to_string();
-        let ours = match place.strip_prefix(&own) {
-            _ if self.is(Flaw::LeavesLocation) => place.clone(),
-            Some(path) => path.to_owned(),
-            None if place.starts_with('/') => place.clone(),
-            None => return Reply::error(502, "UNSUPPORTED"),
-        };
-        let sign = if ours.contains('?') { '&' } else { '?' };
-        match meant.asked.parameter("ns") {
-            Some(ns) if ours.contains("/uploads/") => {
-                reply.header("Location", &format!("{ours}{sign}ns={ns}"))
-            }
-            _ => reply.header("Location", &ours),
-        }
-    }
-
-    /// What is answered without upstream's knowledge.
-    fn wrongly_written(&self, meant: &Meant<'_>) -> Option<Reply> {
-        let asked = meant.asked;
-        let method = asked.method.as_str();
-        let location = || Reply::new(201).header("Location", &meant.path);
-        if method == "PUT" && self.is(Flaw::TakesAnyDigest) && asked.parameter("digest").is_some() {
-            return Some(location());
-        }
-        if method == "PUT" && self.is(Flaw::SmallManifests) && asked.body.len() > 1 << 20 {
-            return Some(Reply::error(400, "MANIFEST_INVALID"));
-        }
-        if method == "DELETE" && self.is(Flaw::CancelsForShow) && meant.path.contains("/uploads/") {
-            return Some(Reply::new(204));
-        }
-        if method == "DELETE" && self.is(Flaw::DeletesForShow) {
-            return Some(Reply::new(202));
-        }
-        if method == "DELETE" && self.is(Flaw::DeletesFromCacheFirst) {
-            self.bytes.lock().unwrap().clear();
-            self.gone.lock().unwrap().insert(meant.path.clone());
-        }
-        let mounted = asked.parameter("mount");
-        if self.is(Flaw::RefusesMounts) && mounted.is_some() {
-            return Some(Reply::error(404, "BLOB_UNKNOWN"));
-        }
-        let digest = mounted.filter(|_| self.is(Flaw::MountsFromCache))?;
-        let held = self.bytes.lock().unwrap().contains_key(&digest);
-        held.then(location)
     }
 }
 

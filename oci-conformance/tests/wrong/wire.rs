@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::mirror::{Flaw, Mirror};
+use crate::flaw::Flaw;
+use crate::mirror::Mirror;
 
 /// A request with its body.
 pub struct Asked {

@@ -145,17 +145,20 @@ fn writes(repository: &str) -> Vec<(&'static str, String)> {
 
 pub(super) async fn read_only(stage: &Stage) -> Finding {
     let repository = stage.image().await?.repository;
-    // Nothing is begun where writes are taken: only what is not there is deleted.
-    let digest = sha256(b"never pushed");
-    let probe = stage
-        .mirror
-        .ask("DELETE", &manifest_path(&repository, &digest));
-    let probe = probe.send().await?;
-    if stage.is_writable() || probe.status != 405 {
-        skip!(
-            "it is not read-only, or was not meant to be: DELETE is {}",
-            probe.status
-        );
+    // Where an upload must not even begin, a chunk for none leaves nothing, and is 404 if writes
+    // are taken.
+    let uploads = format!("/v2/{repository}/blobs/uploads/");
+    let begins = stage.is_writable() || stage.origin().is_ok();
+    let (method, probe) = match begins {
+        true => ("POST", uploads),
+        false => (
+            "PATCH",
+            format!("{uploads}00000000-1111-2222-3333-444444444444"),
+        ),
+    };
+    let probe = stage.mirror.ask(method, &probe).send().await?;
+    if matches!(probe.status, 202 | 400 | 401 | 404 | 416) {
+        skip!("it is not read-only: {method} is {}", probe.status);
     }
     for (method, target) in writes(&repository) {
         let answer = stage.mirror.ask(method, &target).send().await?;

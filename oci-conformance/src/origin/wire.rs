@@ -13,6 +13,8 @@ use super::record::{Outcome, Seen};
 const REQUEST_MAX: usize = 1 << 20;
 /// Body bytes per write.
 const CHUNK: usize = 64 * 1024;
+/// What a huge body is made of.
+static SPACES: [u8; CHUNK] = [b' '; CHUNK];
 /// How long a client may keep its half of a connection after ours is closed.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -111,6 +113,7 @@ impl Wire {
             seen.add_sent((end - sent) as u64);
             sent = end;
         }
+        self.write_spaces(seen, &reply).await?;
         match reply.end {
             End::Rst(_) => return self.reset(),
             End::Fin(_) => return Ok(Outcome::Cut),
@@ -123,6 +126,18 @@ impl Wire {
             Framing::Close => self.stream.shutdown().await?,
         }
         Ok(Outcome::Whole)
+    }
+
+    async fn write_spaces(&mut self, seen: &Seen, reply: &Reply) -> Result<(), Left> {
+        let mut left = reply.spaces;
+        while left > 0 {
+            let count = left.min(CHUNK as u64);
+            let part = &SPACES[..usize::try_from(count).unwrap_or(CHUNK)];
+            self.write(part, reply.framing).await?;
+            seen.add_sent(count);
+            left -= count;
+        }
+        Ok(())
     }
 
     async fn write(&mut self, bytes: &[u8], framing: Framing) -> Result<(), Left> {
@@ -185,7 +200,10 @@ fn head(reply: &Reply) -> String {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     match reply.framing {
-        Framing::Length => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len())),
+        Framing::Length => {
+            let length = reply.body.len() as u64 + reply.spaces;
+            head.push_str(&format!("Content-Length: {length}\r\n"));
+        }
         Framing::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
         Framing::Close => head.push_str("Connection: close\r\n"),
     }

@@ -2,14 +2,18 @@
 //!
 //!     cargo run -p oci-conformance --example suite -- [--only WHAT]... [--write] URL
 //!     cargo run -p oci-conformance --example suite -- --run 'COMMAND with {listen} {data} {upstream} {name}'
+//!         [--run-supernode 'COMMAND with {listen} {control} {data}' --run-node 'COMMAND with {supernode} {peer} ...']
 //!
 //! `--run` has the scripted origins behind it; a URL of `origin` tests the scripted origin itself.
+
+#![allow(clippy::print_stderr, reason = "a command tells its findings there")]
 
 use std::time::Duration;
 
 use oci_conformance::client::Site;
 use oci_conformance::runner::{self, Only};
 use oci_conformance::setup::{Options, Target, Upstream};
+use oci_conformance::stage::SwarmCommands;
 use oci_conformance::{Origin, checks};
 
 #[tokio::main]
@@ -17,11 +21,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let all = checks::all();
     let mut only = Vec::new();
     let (mut url, mut command, mut write) = (String::new(), None, false);
+    let (mut supernode, mut node) = (None, None);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--only" => only.push(Only::parse(&words.next().unwrap_or_default(), &all)?),
             "--run" => command = words.next(),
+            "--run-supernode" => supernode = words.next(),
+            "--run-node" => node = words.next(),
             "--write" => write = true,
             _ => url = word,
         }
@@ -49,6 +56,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         write,
         ttl: Duration::from_secs(2),
         peer_port: None,
+        swarm: supernode
+            .zip(node)
+            .map(|(supernode, node)| SwarmCommands { supernode, node }),
         repository: "conformance".to_owned(),
         tag: "latest".to_owned(),
     };

@@ -4,6 +4,7 @@ mod auth;
 mod caching;
 mod discovery;
 mod errors;
+mod expect;
 mod integrity;
 mod limits;
 mod management;

@@ -11,7 +11,7 @@ use oci_conformance::client::Site;
 use oci_conformance::report::{self, Report};
 use oci_conformance::runner::{self, Only};
 use oci_conformance::setup::{Options, Target, Upstream};
-use oci_conformance::stage::Scene;
+use oci_conformance::stage::{Scene, SwarmCommands};
 use oci_conformance::{Check, checks};
 
 use crate::cli::ConformanceArgs;
@@ -131,6 +131,11 @@ fn options(args: &ConformanceArgs, folder: &Path) -> Result<Options, Failure> {
             .as_deref()
             .map(|url| site("--peer-port", url))
             .transpose()?,
+        swarm: args
+            .run_supernode
+            .clone()
+            .zip(args.run_node.clone())
+            .map(|(supernode, node)| SwarmCommands { supernode, node }),
         repository: args.repository.clone(),
         tag: args.tag.clone(),
     })
@@ -143,6 +148,7 @@ fn beside(options: &Options, url: &str) -> Result<Options, Failure> {
         upstream: Upstream::Unknown,
         namespace: None,
         peer_port: None,
+        swarm: None,
         repository: format!("{}-beside", options.repository),
         ..options.clone()
     })

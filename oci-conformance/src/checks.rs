@@ -12,6 +12,7 @@ mod proxying;
 mod pull;
 mod push;
 mod range;
+mod watch;
 
 use crate::check::Check;
 

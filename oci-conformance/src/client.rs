@@ -11,6 +11,7 @@ mod request;
 mod site;
 mod wire;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::stage::content::ANY_MANIFEST;
@@ -32,6 +33,8 @@ pub struct Client {
     account: Option<auth::Account>,
     /// `ns` for pull operations.
     namespace: Option<String>,
+    /// Its own address; the system's choice if there is none.
+    from: Option<IpAddr>,
 }
 
 impl Client {
@@ -42,6 +45,7 @@ impl Client {
             log: Log::default(),
             account: None,
             namespace: None,
+            from: None,
         }
     }
 
@@ -57,6 +61,23 @@ impl Client {
     pub fn with_namespace(mut self, name: Option<String>) -> Self {
         self.namespace = name;
         self
+    }
+
+    /// Asks from this address of the machine.
+    #[must_use]
+    pub fn with_source(mut self, address: IpAddr) -> Self {
+        self.from = Some(address);
+        self
+    }
+
+    /// Asks another registry, into the same record, without an account.
+    #[must_use]
+    pub fn at(&self, site: Site) -> Self {
+        Self {
+            site,
+            account: None,
+            ..self.clone()
+        }
     }
 
     /// The same client with a record of its own.
@@ -114,7 +135,7 @@ impl Client {
     /// # Errors
     /// If nobody answers there.
     pub async fn connect(&self) -> Result<Connection, Trouble> {
-        Connection::open(&self.site, WAIT).await
+        Connection::open_from(&self.site, WAIT, self.from).await
     }
 
     /// Sends these very bytes on a connection of their own and takes what comes.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::client::{Client, Site};
 use crate::origin::Origin;
-use crate::stage::{Behind, Process, ProcessError, Scene, Scripted};
+use crate::stage::{Behind, Process, ProcessError, Scene, Scripted, SwarmCommands};
 
 /// The name of the first scripted origin, unless another is given.
 pub const FIRST: &str = "one.conformance.test";
@@ -34,6 +34,8 @@ pub struct Options {
     pub ttl: Duration,
     /// Where a mirror gives bytes to its peers.
     pub peer_port: Option<Site>,
+    /// How a node and its supernode are started, for checks of bytes between peers.
+    pub swarm: Option<SwarmCommands>,
     /// A repository with an image (read-only), or the beginning of all names that are made.
     pub repository: String,
     /// The image's tag.
@@ -48,7 +50,9 @@ pub enum Target {
     /// A command that starts one, and the folder it may use. In the command `{listen}` is where it must listen,
     /// `{data}` a folder of its own, `{upstream}` and `{upstream2}` the scripted origins' URLs,
     /// `{name}` and `{name2}` the names it must know them by, `{user}` and `{password}` the account
-    /// that it may use at the first, `{admin}` where it may show its metrics.
+    /// that it may use at the first. Where they are there, `{admin}` is where it must show its metrics,
+    /// `{peer}` where it gives bytes to peers, `{cache}` the bytes that its cache may take and `{stale}`
+    /// how long a tag is served while its registry is away (`1h`, `5s`).
     Run {
         /// For the shell.
         command: String,
@@ -106,13 +110,16 @@ impl Options {
         if scripted.is_none() {
             mirror = mirror.with_account(self.login.clone());
         }
+        let peer_port = process.as_ref().and_then(|process| process.address("peer"));
+        let peer_port = peer_port.map(Site::loopback).or(self.peer_port.clone());
         Ok(Arc::new(Scene {
             behind: self.behind(scripted, &mirror),
             mirror,
             process,
             writable: self.write,
             ttl: self.ttl,
-            peer_port: self.peer_port.clone().map(Client::new),
+            peer_port: peer_port.map(Client::new),
+            swarm: self.swarm.clone(),
             prefix: self.repository.clone(),
         }))
     }

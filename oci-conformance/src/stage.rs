@@ -3,8 +3,12 @@
 //! Each check has repositories of its own, so that none sees what another left, and a record of its
 //! own. The scripted origin behaves again before each check.
 
+mod cold;
 pub(crate) mod content;
+mod memory;
 mod process;
+mod relay;
+mod swarm;
 pub(crate) mod user;
 
 use std::cell::Cell;
@@ -13,13 +17,14 @@ use std::time::Duration;
 
 pub use content::{Part, Sample};
 pub use process::{Process, ProcessError};
+pub use relay::Relay;
+pub use swarm::{Swarm, SwarmCommands};
 pub use user::User;
 
-use bytes::Bytes;
 
 use crate::check::{Check, Stop};
 use crate::client::{Client, Log, Site};
-use crate::origin::{self, Origin};
+use crate::origin::Origin;
 
 /// What stands behind the registry under test, as far as the suite may touch it.
 #[derive(Clone)]
@@ -67,6 +72,8 @@ pub struct Scene {
     pub ttl: Duration,
     /// Where the mirror gives bytes to its peers, if it does.
     pub peer_port: Option<Client>,
+    /// How a node and its supernode are started, if that was told.
+    pub swarm: Option<SwarmCommands>,
     /// Begins the names of all repositories that are made.
     pub prefix: String,
 }
@@ -106,17 +113,6 @@ impl Stage {
         format!("{}/{}-{}", self.scene.prefix, self.id, self.made.get())
     }
 
-    /// Bytes that no other check asks for: where a registry keeps what it has seen, they are cold.
-    pub fn fresh(&self, length: usize) -> Bytes {
-        self.made.set(self.made.get() + 1);
-        let name = format!("{}/{}/{}", self.scene.prefix, self.id, self.made.get());
-        // FNV-1a: any hash that is the same every time will do.
-        let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        origin::content(seed, length)
-    }
-
     /// Whom to believe about content: what stands behind the registry under test, or that itself
     /// where nothing else is known.
     pub fn reference(&self) -> Client {
@@ -154,6 +150,23 @@ impl Stage {
     pub fn process(&self) -> Result<&Process, Stop> {
         let process = self.scene.process.as_ref();
         process.ok_or_else(|| Stop::Skip("needs --run, which starts the registry".to_owned()))
+    }
+
+    /// The registry's command once more, as a process beside the first one with its own data; see
+    /// [`Process::another`]. The client asks it.
+    ///
+    /// # Errors
+    /// Skips the check where the suite starts nothing, or if it does not start this way.
+    pub async fn another(
+        &self,
+        name: &str,
+        changes: &[(&str, String)],
+        around: &str,
+    ) -> Result<(Process, Client), Stop> {
+        let started = self.process()?.another(name, changes, around).await;
+        let process = started.map_err(|error| Stop::Skip(error.to_string()))?;
+        let client = self.mirror.at(Site::loopback(process.listen()));
+        Ok((process, client))
     }
 
     /// The mirror's peer port.

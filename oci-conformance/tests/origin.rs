@@ -71,6 +71,23 @@ async fn ranges() {
 }
 
 #[tokio::test]
+async fn a_huge_body_is_made_as_it_is_sent() {
+    let (origin, _, path) = with_blob().await;
+    origin
+        .when(Ask::blobs())
+        .once()
+        .answer(Fault::Huge(3 << 20));
+    let chunked = [Fault::Huge(200_000), Fault::Chunked];
+    origin.when(Ask::blobs()).answer_all(chunked);
+    for length in [3 << 20, 200_000] {
+        let huge = get(&origin, &path).await;
+        assert_eq!((huge.status, huge.body.len()), (200, length));
+        assert!(huge.body.iter().all(|byte| *byte == b' '));
+    }
+    assert_eq!(origin.body_bytes(Ask::blobs()), (3 << 20) + 200_000);
+}
+
+#[tokio::test]
 async fn cuts_with_fin_and_with_rst() {
     let (origin, bytes, path) = with_blob().await;
     origin.when(Ask::blobs()).once().answer(Fault::CutFin(1000));

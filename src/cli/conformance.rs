@@ -26,10 +26,16 @@ pub(crate) struct ConformanceArgs {
     #[arg(value_name = "URL", required_unless_present_any = ["run", "list"])]
     pub(crate) url: Option<String>,
     /// Start what is tested with this shell command, and stop, kill and restart it where a check
-    /// wants that; {listen}, {data}, {admin}, {peer}, {upstream}, {upstream2}, {name}, {name2},
-    /// {user} and {password} are filled in
+    /// wants that; {listen}, {data}, {admin}, {peer}, {cache} (bytes), {stale} (time),
+    /// {upstream}, {upstream2}, {name}, {name2}, {user} and {password} are filled in
     #[arg(long, value_name = "COMMAND", conflicts_with = "url")]
     pub(crate) run: Option<String>,
+    /// With --run: the command of a supernode, for a check of two that share; {control} besides
+    #[arg(long, value_name = "COMMAND", requires = "run_node")]
+    pub(crate) run_supernode: Option<String>,
+    /// And of a node that it leads; {supernode} besides
+    #[arg(long, value_name = "COMMAND", requires = "run_supernode")]
+    pub(crate) run_node: Option<String>,
     /// Only these checks: a category (pull, range, errors, discovery, push, management, auth,
     /// proxying, caching, integrity, limits) or a check (PUL-07); may be repeated
     #[arg(long, value_name = "WHAT")]

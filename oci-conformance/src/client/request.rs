@@ -141,7 +141,7 @@ impl Request {
     /// As [`Self::send`].
     pub async fn open(self) -> Result<Connection, Trouble> {
         let (site, bytes) = self.known().bytes()?;
-        let mut connection = Connection::open(&site, self.wait).await?;
+        let mut connection = Connection::open_from(&site, self.wait, self.client.from).await?;
         let opened = connection.begin(&bytes, self.method == "HEAD").await;
         if let Err(trouble) = opened {
             let record = Exchange::of_bytes(self.head(&bytes), Err(&trouble));
@@ -187,7 +187,8 @@ impl Request {
 
     async fn once(self) -> Result<Response, Trouble> {
         let (site, bytes) = self.bytes()?;
-        let result = match Connection::open(&site, self.wait).await {
+        let opened = Connection::open_from(&site, self.wait, self.client.from).await;
+        let result = match opened {
             Ok(mut connection) => connection.exchange(&bytes, self.method == "HEAD").await,
             Err(trouble) => Err(trouble),
         };

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -138,7 +139,19 @@ impl Connection {
     /// # Errors
     /// If nobody answers there, or its certificate is not trusted by this machine.
     pub async fn open(site: &Site, wait: Duration) -> Result<Self, Trouble> {
-        let connected = timeout(wait, TcpStream::connect((site.host(), site.port()))).await;
+        Self::open_from(site, wait, None).await
+    }
+
+    /// The same from this address of the machine.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_from(
+        site: &Site,
+        wait: Duration,
+        from: Option<IpAddr>,
+    ) -> Result<Self, Trouble> {
+        let connected = timeout(wait, connect(site, from)).await;
         let stream = connected.map_err(|_| Trouble::Late(wait))?;
         let stream = stream.map_err(Trouble::Connect)?;
         // Small requests of one check must not wait for each other's acknowledgement.
@@ -351,6 +364,21 @@ impl Connection {
             Ok(Err(_)) => self.ending = Some(Ending::Reset),
         }
     }
+}
+
+async fn connect(site: &Site, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(from) = from else {
+        return TcpStream::connect((site.host(), site.port())).await;
+    };
+    let mut found = tokio::net::lookup_host((site.host(), site.port())).await?;
+    let of_kind = found.find(|address| address.is_ipv4() == from.is_ipv4());
+    let address = of_kind.ok_or_else(|| io::Error::other("no address of this kind there"))?;
+    let socket = match from {
+        IpAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        IpAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(address).await
 }
 
 fn parse_head(bytes: &[u8]) -> Result<Head, Trouble> {

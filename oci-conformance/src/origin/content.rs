@@ -59,13 +59,13 @@ fn hex(bytes: &[u8]) -> String {
 /// `length` bytes that do not repeat and differ by seed; the same every time (xorshift64*).
 pub fn content(seed: u64, length: usize) -> Bytes {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let words = std::iter::repeat_with(|| {
+    let mut bytes: Vec<u8> = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
         state ^= state >> 12;
         state ^= state << 25;
         state ^= state >> 27;
-        state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes()
-    });
-    let mut bytes: Vec<u8> = words.take(length.div_ceil(8)).flatten().collect();
+        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
     bytes.truncate(length);
     bytes.into()
 }

@@ -35,6 +35,8 @@ pub enum Fault {
     LongBody(u64),
     /// The content's byte at this offset is flipped.
     WrongByteAt(u64),
+    /// So many spaces instead, made as they are sent.
+    Huge(u64),
     /// 200 with a page for people, as a captive portal has it.
     Html,
     /// `Content-Encoding: gzip`.
@@ -69,6 +71,8 @@ pub struct Reply {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Bytes,
+    /// Spaces after the body.
+    pub(super) spaces: u64,
     pub(super) framing: Framing,
     /// Whether a `Range` in the request cuts the body.
     pub(super) ranged: bool,
@@ -104,6 +108,7 @@ impl Reply {
             status,
             headers: Vec::new(),
             body: Bytes::new(),
+            spaces: 0,
             framing: Framing::Length,
             ranged: false,
             range_shift: 0,
@@ -169,6 +174,12 @@ impl Fault {
                     *byte ^= 0xff;
                 }
                 reply.body = bytes.into();
+            }
+            Self::Huge(length) => {
+                reply.status = 200;
+                reply.body = Bytes::new();
+                reply.ranged = false;
+                reply.spaces = length;
             }
             Self::Chunked => reply.framing = Framing::Chunked,
             Self::CloseDelimited => reply.framing = Framing::Close,

@@ -14,6 +14,8 @@ use super::record::{Outcome, Seen};
 const HEAD_MAX: usize = 1 << 20;
 /// Body bytes per write.
 const CHUNK: usize = 64 * 1024;
+/// What a huge body is made of.
+static SPACES: [u8; CHUNK] = [b' '; CHUNK];
 /// How long a client may keep its half of a connection after ours is closed.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -143,6 +145,7 @@ impl Wire {
             seen.add_sent((end - sent) as u64);
             sent = end;
         }
+        self.write_spaces(seen, &reply).await?;
         match reply.end {
             End::Rst(_) => return self.reset(),
             End::Fin(_) => return Ok(Outcome::Cut),
@@ -155,6 +158,18 @@ impl Wire {
             Framing::Close => self.stream.shutdown().await?,
         }
         Ok(Outcome::Whole)
+    }
+
+    async fn write_spaces(&mut self, seen: &Seen, reply: &Reply) -> Result<(), Left> {
+        let mut left = reply.spaces;
+        while left > 0 {
+            let count = left.min(CHUNK as u64);
+            let part = &SPACES[..usize::try_from(count).unwrap_or(CHUNK)];
+            self.write(part, reply.framing).await?;
+            seen.add_sent(count);
+            left -= count;
+        }
+        Ok(())
     }
 
     async fn write(&mut self, bytes: &[u8], framing: Framing) -> Result<(), Left> {
@@ -219,7 +234,10 @@ fn head(reply: &Reply) -> String {
     match reply.framing {
         // RFC 9110, 8.6: 204 has none.
         Framing::Length if reply.status == 204 => {}
-        Framing::Length => head.push_str(&format!("Content-Length: {}\r\n", reply.body.len())),
+        Framing::Length => {
+            let length = reply.body.len() as u64 + reply.spaces;
+            head.push_str(&format!("Content-Length: {length}\r\n"));
+        }
         Framing::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
         Framing::Close => head.push_str("Connection: close\r\n"),
     }

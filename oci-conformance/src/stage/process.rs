@@ -8,6 +8,8 @@ use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::memory;
+
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
@@ -16,11 +18,19 @@ use tokio::time::{Instant, sleep};
 /// Longest wait for a start and for an end.
 const WAIT: Duration = Duration::from_secs(60);
 
+/// What placeholders mean when nobody says otherwise: a cache that no check fills, and a long memory.
+const ROOMY: [(&str, &str); 2] = [("cache", "10737418240"), ("stale", "1h")];
+/// Placeholders that stand for a free address each.
+const ADDRESSES: [&str; 3] = ["admin", "peer", "control"];
+
 /// A process and the folder it works in; both go with it.
 pub struct Process {
+    /// As it was given, placeholders and all.
+    template: String,
+    /// What the placeholders mean.
+    names: Vec<(String, String)>,
     command: String,
     listen: SocketAddr,
-    admin: Option<SocketAddr>,
     folder: PathBuf,
     child: Mutex<Option<Child>>,
 }
@@ -49,8 +59,8 @@ pub enum ProcessError {
 }
 
 impl Process {
-    /// Starts a shell command in which `{listen}`, `{admin}`, `{data}` and `names` are replaced, and
-    /// waits until it listens. `folder` is where it keeps its data (`{data}`) and its log.
+    /// Starts a shell command in which `{listen}`, `{data}` and `names` are replaced, and waits until
+    /// it listens. `folder` is where it keeps its data (`{data}`) and its log.
     ///
     /// # Errors
     /// If it cannot be started, or does not listen in time.
@@ -59,28 +69,106 @@ impl Process {
         folder: &Path,
         names: &[(&str, String)],
     ) -> Result<Self, ProcessError> {
+        let process = Self::prepare(command, folder, names).await?;
+        process.start_again().await?;
+        Ok(process)
+    }
+
+    /// Starts the same command once more, on data of its own in a folder of this name, with other
+    /// meanings for some placeholders. `around` is the shell text that runs it, where `{script}` is
+    /// a file with the command; `exec sh {script}` changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn another(
+        &self,
+        name: &str,
+        changes: &[(&str, String)],
+        around: &str,
+    ) -> Result<Self, ProcessError> {
+        let own = |key: &str| changes.iter().any(|(changed, _)| *changed == key);
+        let kept = self.names.iter();
+        let kept = kept.filter(|(key, _)| !own(key) && !is_own(key));
+        let kept = kept.map(|(key, value)| (key.as_str(), value.clone()));
+        let names: Vec<_> = kept.chain(changes.iter().cloned()).collect();
+        let folder = self.folder.join(name);
+        let mut process = Self::prepare(&self.template, &folder, &names).await?;
+        let script = folder.join("command.sh");
+        std::fs::write(&script, &process.command).map_err(|cause| process.failed(cause))?;
+        let around = around.replace("{script}", &script.display().to_string());
+        process.command = process.filled(&around);
+        process.start_again().await?;
+        Ok(process)
+    }
+
+    async fn prepare(
+        command: &str,
+        folder: &Path,
+        names: &[(&str, String)],
+    ) -> Result<Self, ProcessError> {
         let failed = |cause| ProcessError::Start {
             command: command.to_owned(),
             cause,
         };
-        let (listen, admin) = two_free_ports().await.map_err(failed)?;
-        let data = folder.join("data");
-        let mut text = command
-            .replace("{listen}", &listen.to_string())
-            .replace("{admin}", &admin.to_string())
-            .replace("{data}", &data.display().to_string());
-        for (name, value) in names {
-            text = text.replace(&format!("{{{name}}}"), value);
+        std::fs::create_dir_all(folder.join("data")).map_err(failed)?;
+        let listen = free_port().await.map_err(failed)?;
+        let mut all = vec![
+            ("listen".to_owned(), listen.to_string()),
+            ("data".to_owned(), folder.join("data").display().to_string()),
+        ];
+        for name in ADDRESSES.into_iter().filter(|name| asks(command, name)) {
+            all.push((
+                name.to_owned(),
+                free_port().await.map_err(failed)?.to_string(),
+            ));
         }
-        let process = Self {
-            command: text,
+        let told = names.iter().map(|(key, value)| (*key, value.as_str()));
+        for (key, value) in told.chain(ROOMY) {
+            if all.iter().all(|(own, _)| own != key) {
+                all.push((key.to_owned(), value.to_owned()));
+            }
+        }
+        let mut process = Self {
+            template: command.to_owned(),
+            names: all,
+            command: String::new(),
             listen,
-            admin: command.contains("{admin}").then_some(admin),
             folder: folder.to_owned(),
             child: Mutex::new(None),
         };
-        process.start_again().await?;
+        process.command = process.filled(command);
         Ok(process)
+    }
+
+    /// The text with its placeholders filled in.
+    fn filled(&self, text: &str) -> String {
+        let names = self.names.iter();
+        names.fold(text.to_owned(), |text, (name, value)| {
+            text.replace(&format!("{{{name}}}"), value)
+        })
+    }
+
+    fn failed(&self, cause: io::Error) -> ProcessError {
+        ProcessError::Start {
+            command: self.command.clone(),
+            cause,
+        }
+    }
+
+    /// Whether its command has this placeholder.
+    pub fn asks(&self, name: &str) -> bool {
+        asks(&self.template, name)
+    }
+
+    /// The address that stands for this placeholder, if its command has it.
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        let (_, value) = self.names.iter().find(|(own, _)| own == name)?;
+        value.parse().ok().filter(|_| self.asks(name))
+    }
+
+    /// The folder that it has for itself.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Where it listens.
@@ -90,7 +178,7 @@ impl Process {
 
     /// Where it shows its metrics, if it was told to.
     pub fn admin(&self) -> Option<SocketAddr> {
-        self.admin
+        self.address("admin")
     }
 
     /// Where it keeps its data.
@@ -104,15 +192,14 @@ impl Process {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Bytes of memory that it holds now: what it allocated, without the files that it maps.
+    pub fn memory(&self) -> Option<u64> {
+        memory::held(self.pid()?.as_raw_nonzero().get())
+    }
+
     /// Its peak resident memory in bytes, where the kernel tells.
     pub fn peak_memory(&self) -> Option<u64> {
-        let pid = self.pid()?.as_raw_nonzero();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))?;
-        let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-        Some(kib * 1024)
+        memory::peak(self.pid()?.as_raw_nonzero().get())
     }
 
     /// Starts it again, after an end, on the same data.
@@ -120,10 +207,7 @@ impl Process {
     /// # Errors
     /// As [`Self::start`].
     pub async fn start_again(&self) -> Result<(), ProcessError> {
-        let failed = |cause| ProcessError::Start {
-            command: self.command.clone(),
-            cause,
-        };
+        let failed = |cause| self.failed(cause);
         std::fs::create_dir_all(self.data()).map_err(failed)?;
         let log = File::options()
             .create(true)
@@ -201,9 +285,16 @@ impl Drop for Process {
     }
 }
 
-/// Two at once, so that they differ.
-async fn two_free_ports() -> io::Result<(SocketAddr, SocketAddr)> {
-    let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    Ok((one.local_addr()?, other.local_addr()?))
+fn asks(command: &str, name: &str) -> bool {
+    command.contains(&format!("{{{name}}}"))
+}
+
+/// Whether each process has its own meaning of this placeholder.
+fn is_own(name: &str) -> bool {
+    matches!(name, "listen" | "data") || ADDRESSES.contains(&name)
+}
+
+async fn free_port() -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    listener.local_addr()
 }

@@ -52,6 +52,7 @@ async fn rows(wrong: &Wrong, only: &[Only]) -> Vec<Row> {
         writable: false,
         ttl: Duration::ZERO,
         peer_port: None,
+        swarm: None,
         prefix: "conformance".to_owned(),
     });
     runner::run(&scene, &here(), only, |_| {}).await

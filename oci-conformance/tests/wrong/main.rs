@@ -46,6 +46,7 @@ async fn run(flaw: Option<Flaw>, read_only: bool, only: &[&str]) -> Vec<Row> {
         write: !read_only,
         ttl: Duration::ZERO,
         peer_port: None,
+        swarm: None,
         repository: "suite".to_owned(),
         tag: "latest".to_owned(),
     };

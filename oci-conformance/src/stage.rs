@@ -21,7 +21,6 @@ pub use relay::Relay;
 pub use swarm::{Swarm, SwarmCommands};
 pub use user::User;
 
-
 use crate::check::{Check, Stop};
 use crate::client::{Client, Log, Site};
 use crate::origin::Origin;

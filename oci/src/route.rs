@@ -56,6 +56,13 @@ pub enum Route {
         /// Which.
         reference: Reference,
     },
+    /// end-2 or end-3 of a digest that is well formed and of an algorithm that nobody here can check.
+    Foreign {
+        /// Where.
+        repository: Repository,
+        /// `blobs/<digest>` or `manifests/<digest>`.
+        path: String,
+    },
     /// end-4, 5, 6, 11, 13 and 14
     Upload {
         /// Where to.
@@ -140,6 +147,7 @@ impl Route {
                 repository,
                 reference,
             } => format!("/v2/{repository}/manifests/{reference}"),
+            Self::Foreign { repository, path } => format!("/v2/{repository}/{path}"),
             Self::Upload {
                 repository,
                 session,
@@ -291,6 +299,10 @@ fn endpoint(parts: Vec<&str>, query: String) -> Result<Route, OciError> {
             session: (!session.is_empty()).then(|| (*session).to_owned()),
             query,
         },
+        [name @ .., kind @ ("blobs" | "manifests"), text] if is_foreign(text) => Route::Foreign {
+            repository: repository(name)?,
+            path: format!("{kind}/{text}"),
+        },
         [name @ .., "manifests", text] => Route::Manifest {
             repository: repository(name)?,
             reference: reference(text)?,
@@ -329,14 +341,17 @@ fn reference(text: &str) -> Result<Reference, OciError> {
 /// A digest of an algorithm that we do not verify is well formed, so it is `unknown`, not invalid.
 fn digest(text: &str, unknown: ErrorCode) -> Result<Digest, OciError> {
     text.parse().map_err(|why| {
-        let foreign = why == DigestError::Algorithm && fits_digest_grammar(text);
-        let code = if foreign {
-            unknown
-        } else {
-            ErrorCode::DigestInvalid
+        let code = match is_foreign(text) {
+            true => unknown,
+            false => ErrorCode::DigestInvalid,
         };
         OciError::new(code, format!("{why}"))
     })
+}
+
+/// Whether this is a digest, of an algorithm that we do not verify.
+fn is_foreign(text: &str) -> bool {
+    text.parse::<Digest>() == Err(DigestError::Algorithm) && fits_digest_grammar(text)
 }
 
 /// image-spec v1.1.1 "Digests": `[a-z0-9]+([+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+`

@@ -369,7 +369,9 @@ impl Question {
             (What::Manifest(_), true) => UpstreamKind::ManifestHead,
             (What::Blob(_), false) => UpstreamKind::BlobGet,
             (What::Blob(_), true) => UpstreamKind::BlobHead,
-            (What::Tags { .. } | What::Referrers { .. }, _) => UpstreamKind::Other,
+            (What::Foreign { .. } | What::Tags { .. } | What::Referrers { .. }, _) => {
+                UpstreamKind::Other
+            }
         }
     }
 

@@ -15,6 +15,8 @@ use oci::route::{Access, Route, Target, parse};
 use crate::accept::AcceptClass;
 use crate::access::{Answered, Line};
 use crate::blobs;
+use crate::conditions;
+use crate::foreign;
 use crate::front::{Front, Reader};
 use crate::http::{ConnInfo, ResponseBody};
 use crate::lists;
@@ -83,11 +85,13 @@ where
 }
 
 fn kind_of(target: &Target) -> RouteKind {
-    match target.route {
+    match &target.route {
         _ if target.access == Access::Write => RouteKind::Write,
         Route::Ping => RouteKind::Ping,
         Route::Manifest { .. } => RouteKind::Manifest,
         Route::Blob { .. } => RouteKind::Blob,
+        Route::Foreign { path, .. } if path.starts_with("blobs/") => RouteKind::Blob,
+        Route::Foreign { .. } => RouteKind::Manifest,
         Route::Tags { .. } => RouteKind::Tags,
         Route::Referrers { .. } => RouteKind::Referrers,
         Route::Catalog => RouteKind::Catalog,
@@ -110,9 +114,15 @@ async fn dispatch(front: &Front, asked: &Asked, target: Target) -> Result<Answer
         Route::Manifest {
             repository,
             reference,
-        } => manifests::serve(front, &reader(repository)?, &reference, head).await,
-        Route::Blob { repository, digest } if head => {
-            Box::pin(blobs::head(front, &reader(repository)?, &digest)).await
+        } => {
+            let asked = (&asked.headers, head);
+            manifests::serve(front, &reader(repository)?, &reference, asked).await
+        }
+        Route::Blob { repository, digest }
+            if head || conditions::holds(&asked.headers, &digest) =>
+        {
+            let answered = Box::pin(blobs::head(front, &reader(repository)?, &digest)).await?;
+            Ok(conditions::answer(answered, &asked.headers, &digest))
         }
         Route::Blob { repository, digest } => {
             Box::pin(blobs::get(
@@ -122,6 +132,9 @@ async fn dispatch(front: &Front, asked: &Asked, target: Target) -> Result<Answer
                 &asked.headers,
             ))
             .await
+        }
+        Route::Foreign { repository, path } => {
+            Box::pin(foreign::serve(front, &reader(repository)?, path, head)).await
         }
         Route::Tags { repository, query } => {
             let reader = reader(repository)?;
@@ -158,7 +171,11 @@ async fn write(
         Route::Upload { repository, .. }
         | Route::Manifest { repository, .. }
         | Route::Blob { repository, .. } => repository.clone(),
-        Route::Ping | Route::Tags { .. } | Route::Referrers { .. } | Route::Catalog => {
+        Route::Ping
+        | Route::Foreign { .. }
+        | Route::Tags { .. }
+        | Route::Referrers { .. }
+        | Route::Catalog => {
             return Err(Refusal::method("GET, HEAD"));
         }
     };

@@ -9,7 +9,7 @@
 //! what a tag means is asked of upstream all the same.
 //!
 //! A tag is answered stale, with a warning, only while upstream is away and only to a reader whose
-//! right is known. Requests never get a 304 or a part (`Range` is ignored, always).
+//! right is known. `If-None-Match` is heeded; a part is never given (`Range` is ignored, always).
 
 mod owner;
 mod read;
@@ -27,6 +27,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use oci::{Digest, Reference};
 
 use crate::access::{Answered, Body};
+use crate::conditions;
 use crate::front::{Front, Reader};
 use crate::grants::Said;
 use crate::metrics::Source;
@@ -50,15 +51,16 @@ pub(crate) struct Resolution {
     pub(crate) until: Instant,
 }
 
-/// Answers GET or HEAD of a manifest.
+/// Answers GET or, if `asked` says so, HEAD of a manifest; with its headers.
 pub(crate) async fn serve(
     front: &Front,
     reader: &Reader,
     reference: &Reference,
-    head: bool,
+    asked: (&HeaderMap, bool),
 ) -> Result<Answered, Refusal> {
+    let (conditions, head) = asked;
     let mut resolution = resolve::resolve(front, reader, reference, head).await?;
-    let (body, source) = if head {
+    let (body, source) = if head || conditions::holds(conditions, &resolution.digest) {
         (Body::Empty, None)
     } else {
         let (bytes, source) = read::bytes(front, reader, &resolution).await?;
@@ -75,12 +77,13 @@ pub(crate) async fn serve(
     if front.giver.is_some() && front.is_public(&reader.place, Said::Nothing) {
         headers.insert(owner::PUBLIC, HeaderValue::from_static("1"));
     }
-    Ok(Answered {
+    let answered = Answered {
         status: StatusCode::OK,
         headers,
         body,
         source,
-    })
+    };
+    Ok(conditions::answer(answered, conditions, &resolution.digest))
 }
 
 /// Brings a manifest here without a client; its length in bytes.
@@ -124,6 +127,7 @@ fn headers(resolution: &Resolution) -> HeaderMap {
         "docker-content-digest",
         digest.expect("a digest is a header value"),
     );
+    headers.insert(header::ETAG, conditions::etag(&resolution.digest));
     if let Some(age) = resolution.stale {
         // The old form for caches, and the one that clients of registries print.
         headers.append(

@@ -64,7 +64,11 @@ pub(crate) fn not_allowed(route: &Route, method: &Method) -> Option<&'static str
         Route::Upload { .. } => "GET, PATCH, PUT, DELETE",
         Route::Manifest { .. } => "GET, HEAD, PUT, DELETE",
         Route::Blob { .. } => "GET, HEAD, DELETE",
-        Route::Ping | Route::Tags { .. } | Route::Referrers { .. } | Route::Catalog => "GET, HEAD",
+        Route::Ping
+        | Route::Foreign { .. }
+        | Route::Tags { .. }
+        | Route::Referrers { .. }
+        | Route::Catalog => "GET, HEAD",
     };
     let is = allowed.split(", ").any(|one| one == method.as_str());
     (!is).then_some(allowed)
@@ -116,7 +120,11 @@ fn target(front: &Front, reader: &Reader, route: Route, uri: &Uri) -> Result<Tar
             query: query::without(uri.query().unwrap_or_default(), "ns"),
         },
         Route::Blob { digest, .. } => Target::Blob(digest),
-        Route::Ping | Route::Tags { .. } | Route::Referrers { .. } | Route::Catalog => {
+        Route::Ping
+        | Route::Foreign { .. }
+        | Route::Tags { .. }
+        | Route::Referrers { .. }
+        | Route::Catalog => {
             return Err(Refusal::method("GET, HEAD"));
         }
     })

@@ -169,7 +169,7 @@ fn names_tags_and_digests_outside_the_grammar() {
     let long_tag = format!("/v2/a/manifests/{}", "t".repeat(129));
     let upper = format!("/v2/a/blobs/sha256:{}", SHA256[7..].to_uppercase());
     let short = format!("/v2/a/blobs/{}", &SHA256[..70]);
-    let foreign = format!("/v2/a/blobs/blake3:{}", &SHA256[7..]);
+    let foreign = format!("/v2/a/referrers/blake3:{}", &SHA256[7..]);
     for (target, answer) in [
         ("/v2/A/manifests/1", (400, "NAME_INVALID")),
         ("/v2/a..b/manifests/1", (400, "NAME_INVALID")),
@@ -185,13 +185,24 @@ fn names_tags_and_digests_outside_the_grammar() {
         ("/v2/a/blobs/md5:", (400, "DIGEST_INVALID")),
         (&upper, (400, "DIGEST_INVALID")),
         (&short, (400, "DIGEST_INVALID")),
-        (&foreign, (404, "BLOB_UNKNOWN")),
-        (
-            "/v2/a/manifests/sha256+b64u:LCa0_-=",
-            (404, "MANIFEST_UNKNOWN"),
-        ),
+        (&foreign, (404, "MANIFEST_UNKNOWN")),
     ] {
         assert_eq!(refused(target), answer, "{target}");
+    }
+}
+
+#[test]
+fn digests_that_nobody_here_can_check_are_foreign() {
+    for path in [
+        "blobs/multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX4Gx8",
+        "blobs/blake3:0123",
+        "manifests/sha256+b64u:LCa0_-=",
+    ] {
+        let target = get(&format!("/v2/quay.io/a/b/{path}")).unwrap();
+        assert_eq!(target.registry, Some("quay.io".parse().unwrap()));
+        let repository = "a/b".parse().unwrap();
+        let path = path.to_owned();
+        assert_eq!(target.route, Route::Foreign { repository, path });
     }
 }
 
@@ -287,9 +298,11 @@ fn any_route() -> impl Strategy<Value = Route> {
         "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,20}".prop_map(|text| Reference::Tag(text.parse().unwrap()));
     let digest = any::<[u8; 8]>().prop_map(|seed| Digest::sha256(&seed));
     let reference = prop_oneof![tag, digest.clone().prop_map(Reference::Digest)];
+    let foreign = "(blobs|manifests)/[a-z]{3,6}:[a-zA-Z0-9=_-]{1,9}";
     let query = "([a-z]{3}=[a-z0-9%]{0,4}(&[a-z]{3}=[a-z]{1,3}){0,2})?";
-    (name, reference, digest, query, 0..5).prop_map(
-        |(repository, reference, digest, query, kind)| match kind {
+    (name, reference, digest, query, foreign, 0..6).prop_map(
+        |(repository, reference, digest, query, path, kind)| match kind {
+            5 => Route::Foreign { repository, path },
             0 => Route::Manifest {
                 repository,
                 reference,

@@ -13,6 +13,7 @@ use oci::range::{RangeHeader, Resolved, content_range, parse, resolve};
 use swarm::{BlobReader, How, Slice};
 
 use crate::access::{Answered, Body, Slices};
+use crate::conditions::etag;
 use crate::metrics::Source;
 use crate::refusal::Refusal;
 
@@ -35,7 +36,7 @@ pub(super) fn ranges(headers: &HeaderMap, digest: &Digest) -> RangeHeader {
         (Some(_), Some(_)) => return RangeHeader::Ignored,
     };
     if let Some(condition) = headers.get(header::IF_RANGE)
-        && condition.as_bytes() != etag(digest).as_bytes()
+        && *condition != etag(digest)
     {
         return RangeHeader::Ignored;
     }
@@ -120,13 +121,9 @@ fn describe(digest: &Digest, content_type: &str, length: u64) -> HeaderMap {
     headers.insert(header::CONTENT_TYPE, value(content_type.to_owned()));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert("docker-content-digest", value(digest.to_string()));
-    headers.insert(header::ETAG, value(etag(digest)));
+    headers.insert(header::ETAG, etag(digest));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers
-}
-
-fn etag(digest: &Digest) -> String {
-    format!("\"{digest}\"")
 }
 
 type Partial = (StatusCode, HeaderMap, Body);

@@ -56,6 +56,11 @@ pub enum What {
     Manifest(Reference),
     /// A blob.
     Blob(Digest),
+    /// A blob or manifest whose digest nobody here can check.
+    Foreign {
+        /// `blobs/<digest>` or `manifests/<digest>`.
+        path: String,
+    },
     /// The list of tags.
     Tags {
         /// The query string without `?`, relayed.
@@ -198,7 +203,8 @@ impl Upstream {
         ask: &Ask,
         avoid: Avoid,
     ) -> Result<Answer, UpstreamError> {
-        let reads_blob = ask.method == Method::GET && matches!(ask.what, What::Blob(_));
+        let bytes = matches!(ask.what, What::Blob(_) | What::Foreign { .. });
+        let reads_blob = ask.method == Method::GET && bytes;
         let reading = match reads_blob {
             true => Some(place(&self.reading).await?),
             false => None,

@@ -1,8 +1,9 @@
 //! What proves to an endpoint that we may read: learnt from its challenges, used ahead of the next.
 //!
 //! An endpoint that has challenged once is given a token from then on, so that a request costs one
-//! round trip and not two. Invariant: what is remembered is only what was sent to a request without
-//! credentials, so that it can be relayed to a client as if the client had asked itself.
+//! round trip and not two; one that rejects it and asks for something else is asked anew. Invariant:
+//! what is remembered is only what was sent to a request without credentials, so that it can be
+//! relayed to a client as if the client had asked itself.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +27,7 @@ struct Known {
     demand: Demand,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 enum Demand {
     Bearer {
         realm: String,
@@ -123,21 +124,35 @@ impl Auth {
         self.token(grant, login).await.map(Some)
     }
 
+    /// Whether a challenge, to a request that carried a proof, asks for what is remembered.
+    pub(super) fn asks_as_known(&self, lines: &[HeaderValue], repository: &str) -> bool {
+        let known = self.lock().clone();
+        let known = known.map(|known| match known.demand {
+            Demand::Bearer {
+                realm,
+                service,
+                scope,
+            } => Demand::Bearer {
+                realm,
+                service,
+                scope: scope.map(|s| renamed(&s, &known.repository, repository)),
+            },
+            Demand::Basic => Demand::Basic,
+        });
+        known == demanded(lines)
+    }
+
+    /// Forgets what was believed of the endpoint, and the proof that it rejected.
+    pub(super) fn doubt(&self, rejected: &Proof) {
+        if let Some(grant) = &rejected.grant {
+            self.tokens.forget(grant, &rejected.header);
+        }
+        *self.lock() = None;
+    }
+
     /// Remembers the challenge to a request that carried no credentials.
     pub(super) fn learn(&self, lines: &[HeaderValue], repository: &str) {
-        let demand = challenge::parse(lines)
-            .into_iter()
-            .filter_map(|c| match (c.scheme, c.realm) {
-                (Scheme::Bearer, Some(realm)) => Some(Demand::Bearer {
-                    realm,
-                    service: c.service,
-                    scope: c.scope.filter(|s| !s.is_empty()),
-                }),
-                (Scheme::Basic, _) => Some(Demand::Basic),
-                _ => None,
-            })
-            .min_by_key(|demand| matches!(demand, Demand::Basic));
-        if let Some(demand) = demand {
+        if let Some(demand) = demanded(lines) {
             *self.lock() = Some(Known {
                 lines: lines.to_vec(),
                 repository: repository.to_owned(),
@@ -173,6 +188,21 @@ impl Auth {
     fn lock(&self) -> MutexGuard<'_, Option<Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a challenge asks for: a token, where it takes one.
+fn demanded(lines: &[HeaderValue]) -> Option<Demand> {
+    let challenges = challenge::parse(lines).into_iter();
+    let demands = challenges.filter_map(|c| match (c.scheme, c.realm) {
+        (Scheme::Bearer, Some(realm)) => Some(Demand::Bearer {
+            realm,
+            service: c.service,
+            scope: c.scope.filter(|s| !s.is_empty()),
+        }),
+        (Scheme::Basic, _) => Some(Demand::Basic),
+        _ => None,
+    });
+    demands.min_by_key(|demand| matches!(demand, Demand::Basic))
 }
 
 fn basic(login: &Login) -> Option<Proof> {

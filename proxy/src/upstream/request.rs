@@ -19,6 +19,7 @@ pub(super) fn path(what: &What, repository: &str) -> String {
     let (path, query) = match what {
         What::Manifest(reference) => (format!("/v2/{repository}/manifests/{reference}"), ""),
         What::Blob(digest) => (format!("/v2/{repository}/blobs/{digest}"), ""),
+        What::Foreign { path } => (format!("/v2/{repository}/{path}"), ""),
         What::Tags { query } => (format!("/v2/{repository}/tags/list"), query.as_str()),
         What::Referrers { digest, query } => (
             format!("/v2/{repository}/referrers/{digest}"),

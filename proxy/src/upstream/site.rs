@@ -259,7 +259,7 @@ impl Site {
             // It may not want a token here at all.
             Err(error) => (None, Some(error)),
         };
-        let mut rejected = 0;
+        let (mut rejected, mut doubted) = (0, false);
         loop {
             let header = proof.as_ref().map(|proof| proof.header.clone());
             let response = self.send(ask, header).await?;
@@ -275,6 +275,16 @@ impl Site {
                 self.auth.learn(&lines, &repository);
             } else {
                 rejected += 1;
+            }
+            // It may have moved its token server since: what it asks of nobody is asked once more.
+            if let Some(old) = &proof
+                && !doubted
+                && !self.auth.asks_as_known(&lines, &repository)
+            {
+                doubted = true;
+                self.auth.doubt(old);
+                proof = None;
+                continue;
             }
             let next = match unproven.take() {
                 Some(error) => Err(error),

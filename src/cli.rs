@@ -110,6 +110,9 @@ struct NodeArgs {
     /// Where state and metrics are shown [default: 127.0.0.1:65002]
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<String>,
+    /// Refuse pushes; else they are passed on with the client's own login [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    read_only: Option<String>,
 }
 
 /// A node's place in a swarm.
@@ -232,6 +235,7 @@ impl NodeArgs {
     fn add_to(&self, layer: &mut Layer) {
         add(layer, Key::Listen, &self.listen);
         add(layer, Key::Admin, self.admin.as_slice());
+        add(layer, Key::ReadOnly, self.read_only.as_slice());
     }
 }
 

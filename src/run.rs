@@ -60,6 +60,7 @@ pub(crate) fn node_config(settings: &Settings) -> proxy::Config {
         },
         drain: settings.drain,
         challenge_ping: settings.challenge_ping,
+        read_only: settings.read_only,
         supernodes: settings.supernodes.clone(),
         peer_listen: settings.peer_listen,
         advertise: settings.advertise.clone(),

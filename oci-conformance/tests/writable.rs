@@ -23,7 +23,7 @@ async fn begin(origin: &Origin) -> String {
 }
 
 fn location(answer: &Answer) -> String {
-    answer.header("location").unwrap().to_owned()
+    answer.header("location").expect("a Location").to_owned()
 }
 
 #[tokio::test]

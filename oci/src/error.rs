@@ -66,6 +66,11 @@ impl ErrorCode {
         Self::Unavailable,
     ];
 
+    /// Whether the code is of the specification's closed list, and not ours.
+    pub fn is_of_the_specification(self) -> bool {
+        self != Self::Unavailable
+    }
+
     /// The word in the JSON body.
     pub fn as_str(self) -> &'static str {
         match self {

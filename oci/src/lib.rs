@@ -11,6 +11,7 @@ pub mod image;
 pub mod manifest;
 pub mod media_type;
 pub mod platform;
+pub mod query;
 pub mod range;
 pub mod reference;
 pub mod route;

@@ -197,6 +197,7 @@ impl App {
             trust: config.trust,
             limits: config.limits,
             challenge_ping: config.challenge_ping,
+            read_only: config.read_only,
             giver: config.seed.then(|| giver.clone()),
             owners: attendance
                 .map(|them| Owners::new(Box::new(move |digest| them.seed_of(digest)))),

@@ -207,7 +207,8 @@ impl Read<'_> {
             digest: *self.digest,
             scope: FlightScope::new(place.registry.as_str()),
             first: self.first.clone(),
-            repository: Some(Arc::from(place.repository.to_string())),
+            repository: (!self.front.is_ahead_of_swarm(place))
+                .then(|| Arc::from(place.repository.to_string())),
             source: self
                 .reader
                 .upstream
@@ -332,6 +333,11 @@ impl Read<'_> {
             };
             let note = Note::Member(place.clone(), *self.digest, fact);
             self.front.catalog.note(vec![note]);
+            // Noted first and looked at then, so that a write in between is not lost.
+            if self.front.is_outdated(self.reader) {
+                let note = Note::MemberGone(place.clone(), *self.digest);
+                self.front.catalog.note(vec![note]);
+            }
         }
     }
 

@@ -57,6 +57,8 @@ pub struct Config {
     /// there alone, so their pulls of private images with the client's own account need it; then
     /// every such client asks Docker Hub's token server before each pull.
     pub challenge_ping: bool,
+    /// Whether every write is refused; else pushes are relayed with the client's own rights.
+    pub read_only: bool,
 }
 
 /// How long things are believed without asking upstream again.
@@ -111,6 +113,7 @@ impl Default for Config {
             drain: Duration::from_secs(30),
             limits: Limits::default(),
             challenge_ping: false,
+            read_only: false,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::blobs::No;
 use crate::catalog::{Catalog, Note, PublicFact, UnixSeconds};
 use crate::coalesce::Coalesce;
 use crate::config::{Limits, Trust};
+use crate::generations::{Generation, Generations};
 use crate::grants::{Decision, Facts, Grants, Said, decide};
 use crate::manifests::{Failure, Owners, Resolution};
 use crate::metrics::{Metrics, UpstreamKind};
@@ -28,6 +29,7 @@ use crate::refusal::{Kind, Refusal};
 use crate::upstream::{
     Answer, Ask, Credential, CredentialKey, Identity, Upstream, UpstreamError, Upstreams, What,
 };
+use crate::writes::Seals;
 
 /// Bytes of manifests kept in memory beside the store.
 const MANIFEST_MEMORY_BYTES: u64 = 16 << 20;
@@ -53,7 +55,7 @@ pub(crate) struct Front {
     /// Manifests by digest, so that a small answer touches no file.
     pub(crate) manifests: Cache<Digest, Bytes, ByLength>,
     /// What references mean, for as long as it is believed.
-    pub(crate) resolutions: Cache<(Place, Reference, AcceptClass), Resolution>,
+    pub(crate) resolutions: Cache<(Place, Generation, Reference, AcceptClass), Resolution>,
     /// Questions about what manifests are, being asked.
     pub(crate) resolving: Coalesce<Asked, Result<Resolution, Refusal>>,
     /// Manifests on their way.
@@ -61,6 +63,12 @@ pub(crate) struct Front {
     /// Questions about blobs being asked: the size, when upstream says yes.
     pub(crate) confirming: Coalesce<Asked, Result<Option<u64>, No>>,
     refusals: Cache<Asked, (Refusal, Instant)>,
+    /// What was believed of a place is no longer once it was written to.
+    pub(crate) generations: Generations,
+    /// What leads uploads back to where upstream wants them.
+    pub(crate) seals: Seals,
+    /// Whether every write is refused.
+    pub(crate) read_only: bool,
     away: Cache<Registry, Instant>,
     pub(crate) ping: Ping,
     /// What gives to other nodes at this very door: a seed's.
@@ -69,10 +77,11 @@ pub(crate) struct Front {
     pub(crate) owners: Option<Owners>,
 }
 
-/// One question of one credential.
+/// One question of one credential, between two writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Asked {
     place: Place,
+    generation: Generation,
     credential: CredentialKey,
     what: AskedWhat,
 }
@@ -93,6 +102,8 @@ pub(crate) struct Reader {
     pub(crate) class: AcceptClass,
     /// Named by `ns`: a client that answers a challenge wherever it comes (containerd's resolver).
     pub(crate) by_ns: bool,
+    /// In which the place was when the request came.
+    pub(crate) generation: Generation,
 }
 
 impl Reader {
@@ -107,6 +118,7 @@ impl Reader {
     fn asked(&self, what: AskedWhat) -> Asked {
         Asked {
             place: self.place.clone(),
+            generation: self.generation,
             credential: self.credential.key(),
             what,
         }
@@ -127,6 +139,7 @@ pub(crate) struct Parts {
     pub(crate) trust: Trust,
     pub(crate) limits: Limits,
     pub(crate) challenge_ping: bool,
+    pub(crate) read_only: bool,
     pub(crate) giver: Option<Arc<Giver>>,
     /// The supernodes as sources of manifests: in a swarm.
     pub(crate) owners: Option<Owners>,
@@ -161,6 +174,9 @@ impl Front {
             fetching: Coalesce::default(),
             confirming: Coalesce::default(),
             refusals: Cache::new(REFUSALS_MAX),
+            generations: Generations::default(),
+            seals: Seals::new(),
+            read_only: parts.read_only,
             away: Cache::new(AWAY_MAX),
             ping: Ping::new(parts.challenge_ping),
             giver: parts.giver,
@@ -278,6 +294,17 @@ impl Front {
             }
             error => Refusal::upstream(kind, error),
         }
+    }
+
+    /// Whether the place was written to since this reader's request came: what the reader learned
+    /// may be of before.
+    pub(crate) fn is_outdated(&self, reader: &Reader) -> bool {
+        self.generations.of(&reader.place) != reader.generation
+    }
+
+    /// Whether supernodes may still believe what was before a write of this node.
+    pub(crate) fn is_ahead_of_swarm(&self, place: &Place) -> bool {
+        self.generations.is_fresh(place, self.trust.grant)
     }
 
     /// Whether the registry could not be reached a moment ago.

@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Body;
 use oci::Registry;
+use oci::client::BoxError;
 use oci::route::{Access, Route, Target, parse};
 
 use crate::accept::AcceptClass;
@@ -20,23 +23,28 @@ use crate::metrics::RouteKind;
 use crate::peers::Giver;
 use crate::place::Place;
 use crate::refusal::Refusal;
-use crate::upstream::{Credential, What};
+use crate::upstream::Credential;
+use crate::writes::{self, ClientBody};
 
 const API_VERSION: &str = "docker-distribution-api-version";
 
-/// Answers one request; never fails, never reads a request's body.
+/// Answers one request; never fails, and reads the body of a write alone.
 pub(crate) async fn answer<B>(
     front: Arc<Front>,
     request: Request<B>,
     client: ConnInfo,
-) -> Response<ResponseBody> {
+) -> Response<ResponseBody>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
     // A name that is a repository's everywhere else; a seed serves no clients' own pulls of it.
     if let Some(giver) = &front.giver
         && Giver::knows(request.uri().path())
     {
         return Box::pin(giver.clone().answer(request)).await;
     }
-    let (head, _body) = request.into_parts();
+    let (head, body) = request.into_parts();
     let line = Line::of(&head.method, &head.uri, &head.headers, client);
     let asked = Asked {
         method: head.method,
@@ -44,19 +52,32 @@ pub(crate) async fn answer<B>(
         headers: head.headers,
     };
     let is_head = asked.method == Method::HEAD;
-    let (answer, kind, namespace) = match asked.target(&front) {
+    let (answer, kind, namespace, unread) = match asked.target(&front) {
         Ok(target) => {
             let namespace = target.named_by_ns.then(|| asked.namespace()).flatten();
             let kind = kind_of(&target);
-            (dispatch(&front, &asked, target).await, kind, namespace)
+            let (answer, unread) = match target.access {
+                Access::Read => (dispatch(&front, &asked, target).await, false),
+                Access::Write => {
+                    let body = ClientBody::new(body);
+                    let fate = body.fate();
+                    let answer = Box::pin(write(&front, &asked, target, body)).await;
+                    (answer, !fate.is_whole())
+                }
+            };
+            (answer, kind, namespace, unread)
         }
-        Err(refusal) => (Err(refusal), RouteKind::Other, None),
+        Err(refusal) => (Err(refusal), RouteKind::Other, None, !body.is_end_stream()),
     };
     let mut answered = answer.unwrap_or_else(|refusal| refusal.answer(is_head));
     let headers = &mut answered.headers;
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     if let Some(namespace) = namespace {
         headers.insert("oci-namespace", namespace);
+    }
+    if unread {
+        // What is left of the body would have to be taken in before the next request.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     line.finish(answered, kind, &front.metrics)
 }
@@ -76,9 +97,6 @@ fn kind_of(target: &Target) -> RouteKind {
 
 /// All but manifests are boxed: a request's future is moved before it first runs, and these are large.
 async fn dispatch(front: &Front, asked: &Asked, target: Target) -> Result<Answered, Refusal> {
-    if target.access == Access::Write {
-        return Err(Refusal::method());
-    }
     let head = asked.method == Method::HEAD;
     let reader = |repository| asked.reader(front, &target, repository);
     match target.route.clone() {
@@ -106,34 +124,51 @@ async fn dispatch(front: &Front, asked: &Asked, target: Target) -> Result<Answer
             .await
         }
         Route::Tags { repository, query } => {
-            let what = What::Tags { query };
-            Box::pin(lists::serve(
-                front,
-                &reader(repository)?,
-                what,
-                &asked.uri,
-                head,
-            ))
-            .await
+            let reader = reader(repository)?;
+            Box::pin(lists::tags(front, &reader, &query, &asked.uri, head)).await
         }
         Route::Referrers {
             repository,
             digest,
             query,
         } => {
-            let what = What::Referrers { digest, query };
-            Box::pin(lists::serve(
-                front,
-                &reader(repository)?,
-                what,
-                &asked.uri,
-                head,
-            ))
-            .await
+            let reader = reader(repository)?;
+            let of = (digest, query);
+            Box::pin(lists::referrers(front, &reader, of, &asked.uri, head)).await
         }
-        Route::Upload { .. } => Err(Refusal::method()),
+        // Never a read.
+        Route::Upload { .. } => Err(Refusal::method("POST")),
         Route::Catalog => Err(Refusal::unsupported()),
     }
+}
+
+async fn write(
+    front: &Front,
+    asked: &Asked,
+    target: Target,
+    body: ClientBody,
+) -> Result<Answered, Refusal> {
+    if front.read_only {
+        return Err(Refusal::read_only());
+    }
+    if let Some(allowed) = writes::not_allowed(&target.route, &asked.method) {
+        return Err(Refusal::method(allowed));
+    }
+    let repository = match &target.route {
+        Route::Upload { repository, .. }
+        | Route::Manifest { repository, .. }
+        | Route::Blob { repository, .. } => repository.clone(),
+        Route::Ping | Route::Tags { .. } | Route::Referrers { .. } | Route::Catalog => {
+            return Err(Refusal::method("GET, HEAD"));
+        }
+    };
+    let reader = asked.reader(front, &target, repository)?;
+    let written = writes::Asked {
+        method: &asked.method,
+        uri: &asked.uri,
+        headers: &asked.headers,
+    };
+    writes::serve(front, &reader, written, target.route, body).await
 }
 
 /// A request without its body.
@@ -156,7 +191,10 @@ impl Asked {
         parse(&self.method, self.uri.path(), self.uri.query(), &known).map_err(|error| match error
             .status
         {
-            StatusCode::METHOD_NOT_ALLOWED => Refusal::method(),
+            StatusCode::METHOD_NOT_ALLOWED if front.read_only => Refusal::read_only(),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                Refusal::method("GET, HEAD, POST, PUT, PATCH, DELETE")
+            }
             _ => Refusal::malformed(error),
         })
     }
@@ -173,11 +211,13 @@ impl Asked {
         let registry = target.registry.clone().unwrap_or_else(Registry::docker_hub);
         let upstream = front.upstreams.get(&registry);
         let upstream = upstream.ok_or_else(Refusal::unknown_registry)?;
+        let place = Place {
+            registry,
+            repository,
+        };
         Ok(Reader {
-            place: Place {
-                registry,
-                repository,
-            },
+            generation: front.generations.of(&place),
+            place,
             upstream,
             credential: Credential::from_header(self.headers.get(header::AUTHORIZATION)),
             accept: self

@@ -12,6 +12,7 @@ pub mod coalesce;
 pub mod config;
 pub mod flights;
 mod front;
+mod generations;
 pub mod grants;
 mod handler;
 pub mod http;
@@ -25,6 +26,8 @@ mod ratelimit;
 mod refusal;
 pub mod seed;
 pub mod upstream;
+mod warnings;
+mod writes;
 
 pub use admin::Pages;
 pub use app::{Addrs, App, Beside, BuildError, RunError};

@@ -19,6 +19,7 @@ pub(crate) use owner::Owners;
 pub(crate) use read::is_kept_by_registries;
 pub(crate) use resolve::Failure;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,6 +31,7 @@ use crate::front::{Front, Reader};
 use crate::grants::Said;
 use crate::metrics::Source;
 use crate::refusal::Refusal;
+use crate::warnings;
 
 /// What a reference means.
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct Resolution {
     pub(crate) size: u64,
     /// Set when upstream could not be asked: how long ago it last confirmed this.
     pub(crate) stale: Option<Duration>,
+    /// What upstream warns of.
+    pub(crate) warnings: Arc<[HeaderValue]>,
     /// The bytes, when resolving brought them, and from where.
     pub(crate) whole: Option<(Bytes, Source)>,
     /// Believed until then.
@@ -133,5 +137,6 @@ fn headers(resolution: &Resolution) -> HeaderMap {
         let text = HeaderValue::try_from(text).expect("printable text is a header value");
         headers.append(header::WARNING, text);
     }
+    warnings::append(&*resolution.warnings, &mut headers);
     headers
 }

@@ -13,7 +13,10 @@ use oci::error::{ErrorCode, OciError};
 use swarm::{Fault, ReadError, SourceError};
 
 use crate::access::{Answered, Body};
-use crate::upstream::UpstreamError;
+use crate::upstream::{UpstreamError, Written};
+
+/// Longest message of a registry's that is told to a client, in bytes.
+const MESSAGE_MAX: usize = 1024;
 
 /// What was asked for; decides how its absence is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,10 @@ pub(crate) enum Kind {
     Blob,
     /// A repository's tags.
     Tags,
+    /// An upload.
+    Upload,
+    /// A blob that is to be deleted.
+    Deletion,
 }
 
 impl Kind {
@@ -32,6 +39,18 @@ impl Kind {
             Self::Manifest => ErrorCode::ManifestUnknown,
             Self::Blob => ErrorCode::BlobUnknown,
             Self::Tags => ErrorCode::NameUnknown,
+            Self::Upload => ErrorCode::BlobUploadUnknown,
+            Self::Deletion => ErrorCode::BlobUnknown,
+        }
+    }
+
+    /// Of a request that upstream calls wrong without saying why.
+    fn wrong(self) -> ErrorCode {
+        match self {
+            Self::Manifest => ErrorCode::ManifestInvalid,
+            Self::Blob | Self::Deletion => ErrorCode::DigestInvalid,
+            Self::Tags => ErrorCode::NameInvalid,
+            Self::Upload => ErrorCode::BlobUploadInvalid,
         }
     }
 }
@@ -81,15 +100,60 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message)
     }
 
-    /// Anything but reading.
-    pub(crate) fn method() -> Self {
-        let message = "this mirror only reads: GET and HEAD";
+    /// A method that the path does not have.
+    pub(crate) fn method(allowed: &'static str) -> Self {
+        let message = format!("this path takes {allowed}");
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             ErrorCode::Unsupported,
             message,
         )
-        .with(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
+        .with(header::ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// A write where none is wanted.
+    pub(crate) fn read_only() -> Self {
+        let message = "this mirror is read-only; push to the registry itself";
+        Self {
+            message: message.into(),
+            ..Self::method("GET, HEAD")
+        }
+    }
+
+    /// A manifest beyond the limit.
+    pub(crate) fn too_large() -> Self {
+        let message = "the manifest is larger than clients take";
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::SizeInvalid,
+            message,
+        )
+    }
+
+    /// A client that announced a body and does not send it.
+    pub(crate) fn silent_client() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            ErrorCode::BlobUploadInvalid,
+            "the body does not come",
+        )
+    }
+
+    /// An upload that was not begun here, or too long ago.
+    pub(crate) fn unknown_upload() -> Self {
+        let message = "no such upload here; begin it anew";
+        Self::new(StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown, message)
+    }
+
+    /// A path whose words are escaped.
+    pub(crate) fn escaped_path() -> Self {
+        let message = "the path's own words must not be escaped";
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, message)
+    }
+
+    /// A query that no registry could answer within bounds.
+    pub(crate) fn query(message: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
     }
 
     /// A path of the protocol that a mirror does not serve.
@@ -122,7 +186,7 @@ impl Refusal {
         match kind {
             // A 5xx on a layer makes dockerd wait for 75 s; a 404 sends it upstream at once.
             Kind::Blob => Self::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, message),
-            Kind::Manifest | Kind::Tags => {
+            Kind::Manifest | Kind::Tags | Kind::Upload | Kind::Deletion => {
                 Self::new(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, message)
             }
         }
@@ -132,7 +196,8 @@ impl Refusal {
     pub(crate) fn unknown(kind: Kind) -> Self {
         let message = match kind {
             Kind::Manifest => "manifest unknown to the registry",
-            Kind::Blob => "blob unknown to the registry",
+            Kind::Blob | Kind::Deletion => "blob unknown to the registry",
+            Kind::Upload => "upload unknown to the registry",
             Kind::Tags => "repository unknown to the registry",
         };
         Self::new(StatusCode::NOT_FOUND, kind.unknown(), message)
@@ -173,6 +238,50 @@ impl Refusal {
                 Self::invalid(kind, "the registry's answer makes no sense")
             }
         }
+    }
+
+    /// What upstream said to a write that it did not take, with further headers for the client.
+    /// Its code and message are kept where the specification knows the code.
+    pub(crate) fn written(kind: Kind, written: &Written, headers: HeaderMap) -> Self {
+        let status = written.status;
+        let mut refusal = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Self::denied(status, &written.challenge)
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                let wait = written.headers.get(header::RETRY_AFTER).cloned();
+                let refusal = Self::limited(None);
+                match wait {
+                    Some(wait) => refusal.with(header::RETRY_AFTER, wait),
+                    None => refusal,
+                }
+            }
+            status if status.is_client_error() => {
+                let code = match status {
+                    StatusCode::NOT_FOUND | StatusCode::GONE => kind.unknown(),
+                    StatusCode::METHOD_NOT_ALLOWED => ErrorCode::Unsupported,
+                    StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::SizeInvalid,
+                    _ => kind.wrong(),
+                };
+                let (code, message) = match said(&written.body) {
+                    Some((known, message)) => (known, Cow::Owned(message)),
+                    None => (code, "the registry refuses this request".into()),
+                };
+                Self::new(status, code, message)
+            }
+            StatusCode::GATEWAY_TIMEOUT => {
+                Self::away(kind, status, "the registry does not answer in time")
+            }
+            status if status.is_server_error() => {
+                Self::upstream(kind, &UpstreamError::Status(status))
+            }
+            _ => Self::invalid(kind, "the registry's answer makes no sense"),
+        };
+        let lines = headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()));
+        refusal.headers.extend(lines);
+        refusal
     }
 
     fn away(kind: Kind, status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
@@ -257,6 +366,18 @@ impl Refusal {
             source: None,
         }
     }
+}
+
+/// The first error of a registry's answer, if it has the specification's form and code.
+fn said(body: &[u8]) -> Option<(ErrorCode, String)> {
+    let document: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let error = document["errors"].get(0)?;
+    let code = error["code"].as_str()?;
+    let mut known = ErrorCode::ALL.into_iter();
+    let code = known.find(|known| known.is_of_the_specification() && known.as_str() == code)?;
+    let message = error["message"].as_str().unwrap_or_default();
+    let end = message.floor_char_boundary(MESSAGE_MAX);
+    Some((code, message[..end].to_owned()))
 }
 
 /// The upstream's own error behind a source's, if it has one.

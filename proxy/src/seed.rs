@@ -117,6 +117,7 @@ impl Seed {
             accept: headers.get_all(header::ACCEPT).iter().cloned().collect(),
             class: AcceptClass::of(&headers),
             by_ns: false,
+            generation: self.front.generations.of(place),
         })
     }
 }

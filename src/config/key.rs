@@ -60,6 +60,8 @@ pub(crate) enum Key {
     PublicRegistries,
     /// Whether the ping asks for credentials.
     ChallengePing,
+    /// Whether pushes are refused.
+    ReadOnly,
     /// How long requests may go on after a stop.
     Drain,
     /// What is logged.
@@ -80,7 +82,7 @@ pub(crate) enum Key {
 
 impl Key {
     /// All of them, in the order they are printed.
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Listen,
         Self::Admin,
         Self::Control,
@@ -102,6 +104,7 @@ impl Key {
         Self::StaleTag,
         Self::PublicRegistries,
         Self::ChallengePing,
+        Self::ReadOnly,
         Self::Drain,
         Self::Log,
         Self::Registry,
@@ -126,6 +129,7 @@ impl Key {
             Self::StaleTag => "stale-tag",
             Self::PublicRegistries => "public-registries",
             Self::ChallengePing => "challenge-ping",
+            Self::ReadOnly => "read-only",
             Self::Drain => "drain",
             Self::Log => "log",
             Self::Swarm => "swarm",
@@ -151,6 +155,7 @@ impl Key {
     pub(crate) fn serves(self, role: Role) -> bool {
         match self {
             Self::Admin
+            | Self::ReadOnly
             | Self::Supernode
             | Self::PeerListen
             | Self::Zone

@@ -10,7 +10,7 @@ use proxy::config::MinFree;
 use proxy::upstream::{AccountConfig, EndpointConfig, RegistryConfig};
 use serde_json::{Map, Value, json};
 
-use crate::config::key::Role;
+use crate::config::key::{Key, Role};
 use crate::config::quantity::{print_duration, print_size};
 use crate::config::settings::Settings;
 
@@ -115,6 +115,9 @@ fn plain(settings: &Settings) -> Vec<(&'static str, Value)> {
     }
     all.push(("public-registries", json!(settings.public_registries)));
     all.push(("challenge-ping", json!(settings.challenge_ping)));
+    if Key::ReadOnly.serves(settings.role) {
+        all.push(("read-only", json!(settings.read_only)));
+    }
     all.push(("log", json!(settings.log)));
     all
 }

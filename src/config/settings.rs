@@ -74,6 +74,8 @@ pub(crate) struct Settings {
     pub(crate) public_registries: bool,
     /// Whether the ping carries Docker Hub's challenge, for private images of dockerd and podman.
     pub(crate) challenge_ping: bool,
+    /// Whether pushes are refused; a supernode always does.
+    pub(crate) read_only: bool,
     /// How long requests may go on after a stop.
     pub(crate) drain: Duration,
     /// A level or `target=level,...`.
@@ -115,6 +117,7 @@ impl Settings {
             stale_tag: Duration::from_secs(86_400),
             public_registries: true,
             challenge_ping: false,
+            read_only: role == Role::Supernode,
             drain: Duration::from_secs(30),
             log: "info".to_owned(),
             registries: BTreeMap::new(),
@@ -165,6 +168,7 @@ impl Settings {
             Key::StaleTag => self.stale_tag = duration(entry)?,
             Key::PublicRegistries => self.public_registries = truth(entry)?,
             Key::ChallengePing => self.challenge_ping = truth(entry)?,
+            Key::ReadOnly => self.read_only = truth(entry)?,
             Key::Drain => self.drain = duration(entry)?,
             Key::Log => self.log = log(entry)?,
             // The registries have a list of their own in a layer.

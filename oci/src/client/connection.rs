@@ -9,14 +9,13 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::dial::{Dialled, Socket};
+use super::outgoing::Outgoing;
 
 /// What hyper lets its read buffer grow to while reads fill it; it allocates up to twice that, and a
 /// frame is what one read gave. So frames of a fast body have about half a mebibyte, beyond which
@@ -27,8 +26,15 @@ const HEADERS_MAX: usize = 128;
 /// Longest head of an answer in bytes.
 const HEAD_MAX: usize = 64 * 1024;
 
-type Sender = http1::SendRequest<Full<Bytes>>;
-type Driver = http1::Connection<TokioIo<Box<dyn Socket>>, Full<Bytes>>;
+type Sender = http1::SendRequest<Outgoing>;
+type Driver = http1::Connection<TokioIo<Box<dyn Socket>>, Outgoing>;
+
+/// Why a request brought no answer.
+pub(super) struct Unanswered {
+    pub(super) error: hyper::Error,
+    /// The request's body, if not a byte of the request has left: it can go over another connection.
+    pub(super) unsent: Option<Outgoing>,
+}
 
 /// A connection that is between requests or on its way through one.
 pub(super) struct Connection {
@@ -59,9 +65,9 @@ impl Connection {
     /// Sends a request and waits for the head of the answer.
     pub(super) async fn send(
         &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> hyper::Result<Response<Incoming>> {
-        let mut sending = std::pin::pin!(self.sender.send_request(request));
+        request: Request<Outgoing>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let mut sending = std::pin::pin!(self.sender.try_send_request(request));
         let driver = &mut self.driver;
         std::future::poll_fn(|cx| {
             if let Poll::Ready(answer) = sending.as_mut().poll(cx) {
@@ -71,6 +77,10 @@ impl Connection {
             sending.as_mut().poll(cx)
         })
         .await
+        .map_err(|mut failed| Unanswered {
+            unsent: failed.take_message().map(Request::into_body),
+            error: failed.into_error(),
+        })
     }
 
     /// Moves bytes; wakes `cx` when there is more to do.

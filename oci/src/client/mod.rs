@@ -10,9 +10,11 @@ mod connection;
 mod dial;
 mod endpoint;
 mod error;
+mod outgoing;
 mod pool;
 mod redirect;
 mod tls;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,19 +25,21 @@ use http::header::{
     PROXY_AUTHORIZATION, USER_AGENT,
 };
 use http::{HeaderValue, Method, StatusCode, Uri};
-use http_body_util::Full;
 use hyper_util::client::proxy::matcher::Matcher;
 
 use self::connection::Connection;
 use self::dial::Dialler;
 use self::endpoint::Policy;
 use self::error::chain;
+use self::outgoing::Outgoing;
 use self::pool::{Place, Pool};
 
 pub use self::body::Body;
 pub use self::dial::{Resolve, SystemResolver};
 pub use self::endpoint::{Endpoint, EndpointError, EndpointOptions, HostPort, UrlOrigin};
 pub use self::error::ClientError;
+pub use self::outgoing::{BoxError, Upload};
+pub use self::redirect::resolve as resolve_location;
 pub use self::tls::{Roots, TlsError};
 
 /// Most redirects of one request: registry, region, CDN and some to spare.
@@ -113,7 +117,7 @@ pub struct Request<'a> {
     pub url: Uri,
     /// `Accept`, `Range`, `Authorization` and the like.
     pub headers: HeaderMap,
-    /// Sent with a Content-Length; empty for GET and HEAD.
+    /// Sent with a Content-Length; empty for GET and HEAD, and for what is sent by `upload`.
     pub body: Bytes,
     /// A host besides the endpoint's that the operator's word covers for this request (the token
     /// server of a private registry).
@@ -272,17 +276,26 @@ impl Client {
         place: &Place,
     ) -> Result<Option<Response>, ClientError> {
         let at = &hop.origin.at;
-        let request = hop.request(&connection)?;
+        let request = hop.request(&connection, Outgoing::whole(hop.body.clone()))?;
         let answer = tokio::time::timeout(self.timeouts.head, connection.send(request))
             .await
             .map_err(|_| ClientError::stalled(at, "answering"))?;
         let answer = match answer {
             Ok(answer) => answer,
             Err(_) if connection.reused => return Ok(None),
-            Err(error) => return Err(ClientError::unreachable(at, chain(&error))),
+            Err(failed) => return Err(ClientError::unreachable(at, chain(&failed.error))),
         };
+        Ok(Some(self.response(answer, connection, place)))
+    }
+
+    fn response(
+        &self,
+        answer: http::Response<hyper::body::Incoming>,
+        connection: Connection,
+        place: &Place,
+    ) -> Response {
         let (head, incoming) = answer.into_parts();
-        Ok(Some(Response {
+        Response {
             status: head.status,
             headers: head.headers,
             body: Body::new(
@@ -293,7 +306,7 @@ impl Client {
                 self.timeouts.body_idle,
             ),
             moved: false,
-        }))
+        }
     }
 }
 
@@ -308,7 +321,11 @@ struct Hop<'a> {
 }
 
 impl Hop<'_> {
-    fn request(&self, over: &Connection) -> Result<http::Request<Full<Bytes>>, ClientError> {
+    fn request(
+        &self,
+        over: &Connection,
+        body: Outgoing,
+    ) -> Result<http::Request<Outgoing>, ClientError> {
         let wrong = |_| ClientError::refused(&self.origin.at, "the URL has no usable form");
         let authority = self.url.authority().map_or("", |a| a.as_str());
         let target = match &over.via_proxy {
@@ -322,7 +339,7 @@ impl Hop<'_> {
         let mut request = http::Request::builder()
             .method(self.method)
             .uri(target)
-            .body(Full::new(self.body.clone()))
+            .body(body)
             .map_err(wrong)?;
         let headers = request.headers_mut();
         *headers = self.headers.clone();

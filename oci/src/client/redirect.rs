@@ -9,7 +9,7 @@ pub(super) fn is_redirect(status: StatusCode) -> bool {
 
 /// The absolute URL that `location` means, seen from `base` (RFC 3986, 5.2, without dot segments in
 /// relative references: registries do not send them). `None` if it is no URL.
-pub(super) fn resolve(base: &Uri, location: &HeaderValue) -> Option<Uri> {
+pub fn resolve(base: &Uri, location: &HeaderValue) -> Option<Uri> {
     let location = escaped(location.as_bytes());
     let location = location.split('#').next().unwrap_or_default();
     let scheme = base.scheme_str()?;

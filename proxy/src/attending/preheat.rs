@@ -70,11 +70,13 @@ fn reader(front: &Front, preheat: &Preheat) -> Result<Reader, Refusal> {
     let repository = repository.map_err(|_| Refusal::unknown_registry())?;
     let upstream = front.upstreams.get(&registry);
     let headers = any_image();
+    let place = Place {
+        registry,
+        repository,
+    };
     Ok(Reader {
-        place: Place {
-            registry,
-            repository,
-        },
+        generation: front.generations.of(&place),
+        place,
         upstream: upstream.ok_or_else(Refusal::unknown_registry)?,
         credential: Credential::Anonymous,
         accept: headers.get_all(header::ACCEPT).iter().cloned().collect(),

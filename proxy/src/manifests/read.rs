@@ -1,5 +1,6 @@
 //! The bytes of a manifest: from memory, from the store, or by one GET that is verified.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use crate::front::{Front, Question, Reader, late, unix_now};
 use crate::metrics::Source;
 use crate::refusal::{Kind, Refusal};
 use crate::upstream::What;
+use crate::warnings;
 
 /// The bytes of what was resolved; the reader's right was checked in doing so.
 pub(super) async fn bytes(
@@ -121,6 +123,7 @@ async fn fetch_alone(
         media_type,
         size: bytes.len() as u64,
         stale: None,
+        warnings: warnings::of(&answer.headers).into(),
         whole: Some((bytes.clone(), Source::Upstream)),
         until: Instant::now() + front.trust.tag,
     };
@@ -132,6 +135,9 @@ async fn fetch_alone(
 /// The manifest from the supernode that owns it, if this node is in a swarm and the place is public.
 async fn from_owner(front: &Front, reader: &Reader, digest: &Digest) -> Option<Resolution> {
     let owners = front.owners.as_ref()?;
+    if front.is_ahead_of_swarm(&reader.place) {
+        return None;
+    }
     let max = usize::try_from(front.limits.manifest_bytes).unwrap_or(usize::MAX);
     let owned = owners.get(reader, digest, max).await?;
     check_type(&owned.media_type).ok()?;
@@ -140,6 +146,7 @@ async fn from_owner(front: &Front, reader: &Reader, digest: &Digest) -> Option<R
         media_type: owned.media_type,
         size: owned.bytes.len() as u64,
         stale: None,
+        warnings: Arc::default(),
         whole: Some((owned.bytes.clone(), Source::Supernode)),
         until: Instant::now() + front.trust.tag,
     };
@@ -213,6 +220,15 @@ fn note(front: &Front, reader: &Reader, found: &Resolution, bytes: &Bytes) -> Re
         notes.push(Note::Member(place.clone(), blob.digest, fact));
     }
     front.catalog.note(notes);
+    // Noted first and looked at then, so that a write in between is not lost.
+    if front.is_outdated(reader) {
+        let gone = Note::ManifestGone(place.clone(), found.digest);
+        let blobs = children.config.iter().chain(&children.layers);
+        let blobs = blobs.map(|blob| Note::MemberGone(place.clone(), blob.digest));
+        front
+            .catalog
+            .note(std::iter::once(gone).chain(blobs).collect());
+    }
     Ok(())
 }
 

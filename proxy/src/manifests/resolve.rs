@@ -8,11 +8,18 @@ use oci::media_type;
 use oci::{Digest, Reference, Tag};
 
 use super::{Resolution, read};
+use crate::accept::AcceptClass;
 use crate::catalog::Note;
 use crate::front::{Front, Question, Reader, said, unix_now};
+use crate::generations::Generation;
 use crate::grants::{Decision, Said};
+use crate::place::Place;
 use crate::refusal::{Kind, Refusal};
 use crate::upstream::{UpstreamError, What};
+use crate::warnings;
+
+/// Under what a meaning is kept.
+type Key = (Place, Generation, Reference, AcceptClass);
 
 /// Finds what `reference` means, asking upstream unless that is known and the reader may know it.
 pub(super) async fn resolve(
@@ -41,9 +48,17 @@ pub(super) async fn resolve(
     Box::pin(front.resolving.run(asked, ask)).await
 }
 
+fn key(reader: &Reader, reference: &Reference) -> Key {
+    (
+        reader.place.clone(),
+        reader.generation,
+        reference.clone(),
+        reader.class.clone(),
+    )
+}
+
 /// What can be answered without asking: rights are live, and the meaning is fresh or fixed.
 fn believed(front: &Front, reader: &Reader, reference: &Reference) -> Option<Resolution> {
-    let place = &reader.place;
     let may = || front.decide(reader, true, Said::Nothing) == Decision::Serve;
     if let Reference::Digest(digest) = reference
         && let Some(known) = known_digest(front, reader, digest)
@@ -53,8 +68,7 @@ fn believed(front: &Front, reader: &Reader, reference: &Reference) -> Option<Res
     {
         return may().then_some(known);
     }
-    let key = (place.clone(), reference.clone(), reader.class.clone());
-    let known = front.resolutions.get(&key)?;
+    let known = front.resolutions.get(&key(reader, reference))?;
     // A stale answer was given by its own decision; it is given again while that is believed, and
     // only to whom that decision would be given.
     let allowed = match known.stale {
@@ -72,6 +86,7 @@ fn known_digest(front: &Front, reader: &Reader, digest: &Digest) -> Option<Resol
         media_type: HeaderValue::try_from(fact.media_type).ok()?,
         size: fact.size,
         stale: None,
+        warnings: Arc::default(),
         whole: None,
         until: Instant::now() + front.trust.tag,
     })
@@ -183,28 +198,27 @@ impl Asking<'_> {
             media_type: media_type.clone(),
             size,
             stale: None,
+            warnings: warnings::of(headers).into(),
             whole: None,
             until: Instant::now() + self.front.trust.tag,
         }))
     }
 
-    fn key(&self) -> (crate::place::Place, Reference, crate::accept::AcceptClass) {
-        let reader = self.reader;
-        (
-            reader.place.clone(),
-            self.reference.clone(),
-            reader.class.clone(),
-        )
-    }
-
     fn note(&self, found: &Resolution) {
         let mut kept = found.clone();
         kept.whole = None;
-        self.front.resolutions.insert(self.key(), kept);
+        self.front
+            .resolutions
+            .insert(key(self.reader, self.reference), kept);
         if let Reference::Tag(tag) = self.reference {
             let (place, class) = (self.reader.place.clone(), self.reader.class.clone());
             let note = Note::Tag(place, tag.clone(), class, found.digest, unix_now());
             self.front.catalog.note(vec![note]);
+            // Noted first and looked at then, so that a write in between is not lost.
+            if self.front.is_outdated(self.reader) {
+                let note = Note::TagGone(self.reader.place.clone(), tag.clone());
+                self.front.catalog.note(vec![note]);
+            }
         }
     }
 
@@ -258,7 +272,9 @@ impl Asking<'_> {
             (Said::Away, Some(fallback)) => {
                 tracing::info!(place = %self.reader.place, reference = %self.reference, %error,
                     "upstream cannot be asked: answered from memory");
-                self.front.resolutions.insert(self.key(), fallback.clone());
+                self.front
+                    .resolutions
+                    .insert(key(self.reader, self.reference), fallback.clone());
                 Ok(fallback)
             }
             (Said::Away, None) => Err(refusal),
@@ -273,7 +289,9 @@ impl Asking<'_> {
 
     /// A tag that is gone is not served stale later.
     fn forget(&self, error: &UpstreamError) {
-        self.front.resolutions.remove(&self.key());
+        self.front
+            .resolutions
+            .remove(&key(self.reader, self.reference));
         if let Reference::Digest(digest) = self.reference {
             let place = &self.reader.place;
             self.front.forget_if_gone(place, digest, error);

@@ -102,6 +102,8 @@ pub enum UpstreamKind {
     BlobHead,
     /// A token.
     Token,
+    /// A client's write.
+    Write,
     /// Lists, pings.
     Other,
 }
@@ -115,6 +117,7 @@ impl UpstreamKind {
             Self::BlobGet => "blob_get",
             Self::BlobHead => "blob_head",
             Self::Token => "token",
+            Self::Write => "write",
             Self::Other => "other",
         }
     }

@@ -104,7 +104,7 @@ impl Giver {
     ) -> Result<Response<ResponseBody>, Refusal> {
         let head = *request.method() == Method::HEAD;
         if !head && *request.method() != Method::GET {
-            return Err(Refusal::method());
+            return Err(Refusal::method("GET, HEAD"));
         }
         let path = request.uri().path();
         if let Some(digest) = path.strip_prefix(BLOBS) {

@@ -107,6 +107,8 @@ pub struct Upstream {
     asking: Arc<Semaphore>,
     /// Blobs being read; apart from `asking`, so that manifests do not wait behind layers.
     reading: Arc<Semaphore>,
+    /// Writes, which take as long as their client does.
+    writing: Arc<Semaphore>,
     ratelimit: Option<Arc<Bucket>>,
     /// Which endpoints (as bits) gave wrong bytes for a digest, and when.
     doubted: Cache<Digest, (u64, Instant)>,
@@ -126,6 +128,7 @@ impl Upstream {
             accounts,
             asking: Arc::new(Semaphore::new(max_in_flight)),
             reading: Arc::new(Semaphore::new(max_in_flight)),
+            writing: Arc::new(Semaphore::new(max_in_flight)),
             ratelimit,
             doubted: Cache::new(DOUBTED_MAX),
         }
@@ -147,7 +150,7 @@ impl Upstream {
     /// The challenge at `/v2/` of the endpoint that takes credentials; nothing if it has none or
     /// cannot be asked.
     pub async fn challenge(&self) -> Vec<HeaderValue> {
-        match self.sites.last() {
+        match self.official() {
             Some(site) => site.challenge_of_ping().await,
             None => Vec::new(),
         }
@@ -160,6 +163,21 @@ impl Upstream {
         credential: Credential,
     ) -> Arc<dyn PieceSource> {
         Arc::new(RegistrySource::new(self.clone(), repository, credential))
+    }
+
+    /// The endpoint that takes credentials and writes.
+    pub(super) fn official(&self) -> Option<&Site> {
+        self.sites.last()
+    }
+
+    /// A repository as the endpoint that is written to names it.
+    pub fn official_name(&self, repository: &Repository) -> String {
+        let named = self.official().map(|site| site.named(repository));
+        named.unwrap_or_else(|| repository.to_string())
+    }
+
+    pub(super) fn writing(&self) -> &Arc<Semaphore> {
+        &self.writing
     }
 
     /// These endpoints (as bits) gave wrong bytes for `digest`: they are asked last for a while. Says
@@ -239,7 +257,7 @@ fn impatient() -> UpstreamError {
     }
 }
 
-async fn place(of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, UpstreamError> {
+pub(super) async fn place(of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, UpstreamError> {
     let waited = tokio::time::timeout(PLACE_WAIT, of.clone().acquire_owned()).await;
     // The semaphores are never closed, so the only failure is the deadline.
     waited

@@ -52,11 +52,11 @@ pub(super) struct SiteOptions {
 /// One endpoint with what was learnt about it.
 pub(super) struct Site {
     index: usize,
-    endpoint: Arc<Endpoint>,
-    client: Arc<Client>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) client: Arc<Client>,
     lends_credentials: bool,
     blob_head: bool,
-    via: HeaderValue,
+    pub(super) via: HeaderValue,
     auth: Auth,
     gate: Gate,
     /// Repositories that nobody's rights could not read, and since when.
@@ -380,13 +380,17 @@ impl Site {
         self.client.send(request).await
     }
 
-    /// The repository as this endpoint names it: behind the path of its URL, if that has one.
     fn repository(&self, ask: &Ask) -> String {
+        self.named(&ask.repository)
+    }
+
+    /// The repository as this endpoint names it: behind the path of its URL, if that has one.
+    pub(super) fn named(&self, repository: &Repository) -> String {
         let prefix = self.endpoint.path().trim_matches('/');
         if prefix.is_empty() {
-            ask.repository.to_string()
+            repository.to_string()
         } else {
-            format!("{prefix}/{}", ask.repository)
+            format!("{prefix}/{repository}")
         }
     }
 
@@ -437,7 +441,7 @@ fn is_about_rights(error: &UpstreamError) -> bool {
 }
 
 /// An error's text, as far as it comes soon: the status is what counts.
-async fn text_of(body: oci::client::Body) -> Bytes {
+pub(super) async fn text_of(body: oci::client::Body) -> Bytes {
     let read = tokio::time::timeout(ERROR_BODY_WAIT, body.collect(ERROR_BODY_MAX)).await;
     read.ok().and_then(Result::ok).flatten().unwrap_or_default()
 }

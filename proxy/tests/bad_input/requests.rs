@@ -6,6 +6,12 @@ use oci_conformance::{Ask, Origin};
 
 use crate::rig::{Blob, Node, REPOSITORY, is_error, registry};
 
+fn read_only(origin: &Origin) -> Node {
+    Node::with(vec![registry("docker.io", &[origin])], |config| {
+        config.read_only = true;
+    })
+}
+
 #[tokio::test]
 async fn what_names_nothing_is_refused_and_never_dialled() {
     let (origin, stranger) = (Origin::start().await, Origin::start().await);
@@ -68,7 +74,7 @@ async fn what_names_nothing_is_refused_and_never_dialled() {
 #[tokio::test]
 async fn methods_that_write_or_do_not_exist() {
     let origin = Origin::start().await;
-    let node = Node::of(&origin);
+    let node = read_only(&origin);
     let digest = format!("sha256:{}", "a".repeat(64));
     let blob = format!("/v2/a/blobs/{digest}");
     for (method, target) in [
@@ -94,7 +100,7 @@ async fn methods_that_write_or_do_not_exist() {
 #[tokio::test]
 async fn an_upload_is_refused_without_reading_it_and_without_reset() {
     let origin = Origin::start().await;
-    let node = Node::of(&origin);
+    let node = read_only(&origin);
     let mut request =
         b"PUT /v2/a/manifests/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n".to_vec();
     request.resize(request.len() + 200_000, b'x');

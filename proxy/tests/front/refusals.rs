@@ -11,7 +11,9 @@ use crate::origin::Origin;
 #[tokio::test]
 async fn requests_that_name_nothing_we_serve() {
     let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::start().await);
-    let node = Node::start(config(folder.path(), &[("docker.io", &origin)]));
+    let mut config = config(folder.path(), &[("docker.io", &origin)]);
+    config.read_only = true;
+    let node = Node::start(config);
     for (path, status, code) in [
         ("/v2/a/manifests/x?ns=unknown.example", 404, "NAME_UNKNOWN"),
         ("/v2/a/manifests/x?ns=http://evil", 400, "NAME_INVALID"),

@@ -38,13 +38,14 @@ pub(crate) async fn get(
         digest,
         first: first_of(&ranges),
     };
-    let within = front.limits.head;
-    let blob = tokio::time::timeout(within, read.open()).await;
-    let blob = blob.unwrap_or_else(|_| {
-        tracing::info!(place = %reader.place, digest = digest.short(), "no source answers in time");
-        Err(Refusal::invalid(Kind::Blob, "no source answers in time"))
-    })?;
-    body::answer(&blob, digest, &ranges).await
+    let blob = read.open_in_time().await?;
+    let answer = body::answer(&blob, digest, &ranges).await;
+    // Found rotten before anything of it left: another source, in this same request.
+    if answer.is_err() && blob.how() == How::Held && front.engine.held(digest).is_none() {
+        let blob = read.open_in_time().await?;
+        return body::answer(&blob, digest, &ranges).await;
+    }
+    answer
 }
 
 /// Answers HEAD of a blob: the size, without fetching it.
@@ -158,6 +159,15 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
+    async fn open_in_time(&self) -> Result<BlobReader, Refusal> {
+        let blob = tokio::time::timeout(self.front.limits.head, self.open()).await;
+        blob.unwrap_or_else(|_| {
+            let (place, digest) = (&self.reader.place, self.digest.short());
+            tracing::info!(%place, digest, "no source answers in time");
+            Err(Refusal::invalid(Kind::Blob, "no source answers in time"))
+        })
+    }
+
     async fn open(&self) -> Result<BlobReader, Refusal> {
         let held = self.front.engine.held(self.digest);
         if self.may(Said::Nothing) {

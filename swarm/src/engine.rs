@@ -15,8 +15,10 @@ use oci::Digest;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::checks::Checks;
 use crate::flight::{Answer, Board, Flight, Purpose, Shared};
 use crate::hashing::HashPool;
+use crate::held::Held;
 use crate::offer::Offer;
 use crate::reader::{BlobReader, ReadError, Seat, WITHHELD_TAIL};
 use crate::source::{FetchRange, Origin, PieceSource, SourceError};
@@ -108,7 +110,7 @@ pub struct EngineOptions {
     pub head: Duration,
     /// How long a fill goes on after its last reader has left.
     pub linger: Duration,
-    /// OS threads that hash; blobs are pinned to one.
+    /// OS threads that hash; blobs are pinned to one. As many held blobs are checked at a time.
     pub hash_threads: usize,
 }
 
@@ -137,6 +139,7 @@ struct Inner {
     /// The last ones that ended, so that whoever looks now and then sees how a short one went.
     landed: Mutex<VecDeque<FlightView>>,
     tasks: TaskTracker,
+    checks: Arc<Checks>,
 }
 
 type Key = (FlightScope, Digest);
@@ -171,23 +174,30 @@ impl Engine {
             sharing: Arc::default(),
             ending: CancellationToken::new(),
         };
+        let tasks = TaskTracker::new();
+        let checks = Checks::new(
+            shared.store.clone(),
+            shared.options.hash_threads,
+            tasks.clone(),
+            shared.ending.clone(),
+        );
         Self {
             inner: Arc::new(Inner {
                 shared,
                 flights: Mutex::default(),
                 landed: Mutex::default(),
-                tasks: TaskTracker::new(),
+                tasks,
+                checks,
             }),
         }
     }
 
-    /// The blob if it is complete and verified. Takes microseconds, asks nobody.
+    /// The blob if it is complete. Takes microseconds, asks nobody; a file that is not trusted is
+    /// checked when it is read.
     pub fn held(&self, digest: &Digest) -> Option<BlobReader> {
-        self.inner
-            .shared
-            .store
-            .open(digest)
-            .map(BlobReader::of_held)
+        let blob = self.inner.shared.store.open(digest)?;
+        let held = Held::new(blob, self.inner.checks.clone());
+        Some(BlobReader::of_held(held))
     }
 
     /// Joins or starts the flight of (scope, digest), or opens the held blob.
@@ -294,12 +304,18 @@ impl Engine {
     }
 
     /// What is here of a blob that is shared, held or on its way. Asks nobody.
+    ///
+    /// A held blob that is not trusted is offered while it is checked: whoever takes a piece has its
+    /// BLAKE3 digest, or holds it as provisional until the whole digest fits.
     pub fn offer(&self, digest: &Digest) -> Option<Offer> {
         let shared = &self.inner.shared;
         if !shared.sharing.contains(digest) {
             return None;
         }
         if let Some(held) = shared.store.open(digest) {
+            if !held.is_trusted() {
+                self.inner.checks.start(&held);
+            }
             return Some(Offer::of_held(held));
         }
         let boards: Vec<_> = {

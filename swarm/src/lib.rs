@@ -3,9 +3,11 @@
 //! The way of the bytes is one direction: source, store, reader. Nothing here serves HTTP.
 
 pub mod attend;
+mod checks;
 pub mod engine;
 mod flight;
 mod hashing;
+mod held;
 mod offer;
 pub mod piece;
 pub mod reader;

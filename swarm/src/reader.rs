@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 
 use crate::engine::{Engine, Want};
 use crate::flight::{Answer, Board, Look};
+use crate::held::{Held, HeldWay};
 use crate::source::{Fault, SourceError};
 use crate::store::{HeldBlob, Slice};
 use crate::transfer::ReaderId;
@@ -31,7 +32,7 @@ pub const SLICE_MAX: u64 = 2 << 20;
 /// How a read found its blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// Complete and verified in the store; this reader's source was not asked.
+    /// Complete in the store, and verified when it came; this reader's source was not asked.
     Held,
     /// On its way already; this reader's source was not asked, so its rights are unproven.
     Joined,
@@ -89,7 +90,7 @@ pub struct BlobReader {
 
 #[derive(Debug)]
 enum Place {
-    Held(HeldBlob),
+    Held(Held),
     Flight(Box<Aboard>),
 }
 
@@ -104,11 +105,11 @@ struct Aboard {
 }
 
 impl BlobReader {
-    pub(crate) fn of_held(blob: HeldBlob) -> Self {
+    pub(crate) fn of_held(held: Held) -> Self {
         Self {
-            total: blob.total(),
+            total: held.blob.total(),
             how: How::Held,
-            place: Place::Held(blob),
+            place: Place::Held(held),
         }
     }
 
@@ -140,7 +141,7 @@ impl BlobReader {
     /// The blob when it was held at the time of the read.
     pub fn held(&self) -> Option<&HeldBlob> {
         match &self.place {
-            Place::Held(blob) => Some(blob),
+            Place::Held(held) => Some(&held.blob),
             Place::Flight(_) => None,
         }
     }
@@ -153,7 +154,7 @@ impl BlobReader {
         let end = range.end.min(self.total);
         let next = range.start.min(end)..end;
         let via = match &self.place {
-            Place::Held(blob) => Via::Held(blob.clone()),
+            Place::Held(held) => Via::Held(held.way()),
             Place::Flight(aboard) => aboard.stream(next.clone()),
         };
         BlobStream {
@@ -225,7 +226,7 @@ pub struct BlobStream {
 }
 
 enum Via {
-    Held(HeldBlob),
+    Held(HeldWay),
     Flight {
         seat: Seat,
         engine: Engine,
@@ -262,12 +263,7 @@ impl BlobStream {
         loop {
             match &mut self.via {
                 Via::Nowhere => return Poll::Ready(Err(ReadError::ShutDown)),
-                Via::Held(blob) => {
-                    let end = self.next.end.min(self.next.start + SLICE_MAX);
-                    let missing = || ReadError::Storage("held blob is cut short".to_owned());
-                    let slice = blob.slice(self.next.start..end).ok_or_else(missing);
-                    return Poll::Ready(slice);
-                }
+                Via::Held(way) => return way.poll_slice(&self.next, cx),
                 Via::Flight { seat, engine, want } => {
                     let look = seat.board.poll_look(seat.reader, self.next.clone(), cx);
                     match ready!(look) {

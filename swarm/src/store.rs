@@ -2,7 +2,9 @@
 //!
 //! Invariants, for every [`BlobStore`]:
 //! - What [`BlobStore::open`] gives is complete and was verified by whoever called
-//!   [`PartialBlob::publish`]. The store itself hashes only in [`BlobStore::put`] and in a scrub.
+//!   [`PartialBlob::publish`]. Whether its file is still as it was then, [`HeldBlob::is_trusted`]
+//!   tells, and [`BlobStore::examine`] finds out. The store itself hashes only there, in
+//!   [`BlobStore::put`] and in a scrub.
 //! - A byte that is present in a partial blob never changes: a second write of it is skipped. So a
 //!   [`Slice`] of present bytes stays what it was, also after publish, discard or eviction.
 //! - A held handle, a slice or a living partial keeps its blob from being evicted.
@@ -16,6 +18,7 @@ mod disk;
 mod entries;
 mod error;
 mod evict;
+mod examine;
 mod index;
 mod keeper;
 mod layout;
@@ -26,6 +29,7 @@ mod recover;
 mod scrub;
 mod shelf;
 mod space;
+mod trust;
 
 use std::fmt;
 use std::ops::Range;
@@ -34,10 +38,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use oci::Digest;
 
+use trust::Trust;
+
 pub use blob_file::BlobFile;
 pub use byte_set::{ByteSet, ByteSetError};
 pub use disk::{Clock, DiskStore, OpenError, Options};
 pub use error::StoreError;
+pub use examine::Examined;
 pub use index::Limits;
 pub use memory::MemoryStore;
 pub use scrub::{ScrubPace, ScrubReport};
@@ -49,6 +56,15 @@ pub trait BlobStore: Send + Sync + 'static {
     /// The blob, if it is held complete and verified. Marks its use. It is not evicted while the
     /// handle, or any slice of it, lives.
     fn open(&self, digest: &Digest) -> Option<HeldBlob>;
+
+    /// Notes that a request reads the held blob that did not have it brought in: eviction prefers
+    /// what was read only once.
+    fn read_again(&self, digest: &Digest);
+
+    /// Hashes a held blob again. A sound one is trusted from then on, a rotten one is put aside and
+    /// not held any more. `go_on` is called after each step with its bytes, and stops it by `false`.
+    /// Blocks for as long as reading and hashing take.
+    fn examine(&self, blob: &HeldBlob, go_on: &mut dyn FnMut(u64) -> bool) -> Examined;
 
     /// Creates, or takes up where it was left, the partial blob of `digest` that `scope` fills, and
     /// reserves `total` bytes for it, evicting if needed.
@@ -207,7 +223,7 @@ impl Slice {
     }
 }
 
-/// A complete, verified blob. Cheap to clone; while one lives the blob is not evicted.
+/// A complete blob that was verified when it came. Cheap to clone; while one lives the blob is not evicted.
 #[derive(Clone, Debug)]
 pub struct HeldBlob {
     digest: Digest,
@@ -216,21 +232,19 @@ pub struct HeldBlob {
 
 #[derive(Clone, Debug)]
 enum Content {
-    File(Arc<BlobFile>),
+    File(Arc<BlobFile>, Arc<Trust>),
     Memory(Bytes),
 }
 
 impl HeldBlob {
-    /// A blob in a file.
-    pub fn in_file(digest: Digest, file: Arc<BlobFile>) -> Self {
+    fn in_file(digest: Digest, file: Arc<BlobFile>, trust: Arc<Trust>) -> Self {
         Self {
             digest,
-            content: Content::File(file),
+            content: Content::File(file, trust),
         }
     }
 
-    /// A blob in memory.
-    pub fn in_memory(digest: Digest, bytes: Bytes) -> Self {
+    fn in_memory(digest: Digest, bytes: Bytes) -> Self {
         Self {
             digest,
             content: Content::Memory(bytes),
@@ -245,23 +259,34 @@ impl HeldBlob {
     /// Its length in bytes.
     pub fn total(&self) -> u64 {
         match &self.content {
-            Content::File(file) => file.len(),
+            Content::File(file, _) => file.len(),
             Content::Memory(bytes) => bytes.len() as u64,
         }
     }
 
     /// Its file, if it has one.
     pub fn file(&self) -> Option<&Arc<BlobFile>> {
+        self.file_and_trust().map(|(file, _)| file)
+    }
+
+    fn file_and_trust(&self) -> Option<(&Arc<BlobFile>, &Trust)> {
         match &self.content {
-            Content::File(file) => Some(file),
+            Content::File(file, trust) => Some((file, trust)),
             Content::Memory(_) => None,
         }
+    }
+
+    /// Whether its whole digest was found to fit in this run of the process and the file has not
+    /// changed since. Costs an `fstat`.
+    pub fn is_trusted(&self) -> bool {
+        let file = self.file_and_trust();
+        file.is_none_or(|(file, trust)| trust.holds(file))
     }
 
     /// Bytes to send; `None` when `range` is not within the blob.
     pub fn slice(&self, range: Range<u64>) -> Option<Slice> {
         match &self.content {
-            Content::File(file) => file.slice(range),
+            Content::File(file, _) => file.slice(range),
             Content::Memory(bytes) => {
                 slice_of(bytes, range).map(|part| Slice::from_memory(bytes.slice_ref(part)))
             }
@@ -274,7 +299,7 @@ impl HeldBlob {
     /// [`StoreError::Io`] when the range is not within the blob or the disk fails.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
         match &self.content {
-            Content::File(file) => file.read_at(offset, buffer),
+            Content::File(file, _) => file.read_at(offset, buffer),
             Content::Memory(bytes) => {
                 let range = offset..offset.saturating_add(buffer.len() as u64);
                 let part = slice_of(bytes, range).ok_or_else(error::out_of_range)?;
@@ -290,7 +315,7 @@ impl HeldBlob {
     /// [`StoreError::Io`] when the disk fails.
     pub fn read_all(&self) -> Result<Bytes, StoreError> {
         match &self.content {
-            Content::File(file) => {
+            Content::File(file, _) => {
                 let length = usize::try_from(file.len()).map_err(|_| error::out_of_range())?;
                 let mut bytes = vec![0; length];
                 file.read_at(0, &mut bytes)?;
@@ -323,6 +348,6 @@ pub struct Usage {
     pub partial_blobs: u64,
     /// Blobs evicted since the start.
     pub evicted_blobs: u64,
-    /// Blobs that a scrub found rotten since the start.
+    /// Blobs found rotten since the start, by a reader's check or a scrub.
     pub rotten_blobs: u64,
 }

@@ -10,11 +10,12 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use oci::Digest;
 use rig::{KIB, MIB, blob_path, content, eventually, files, hold, open, options, scope};
-use swarm::store::OpenError;
+use swarm::store::{Examined, OpenError};
 use swarm::{BlobStore, DiskStore};
 
 /// A copy of the folder as it is now: what a kill at this moment would leave.
@@ -316,6 +317,61 @@ fn a_scrub_finds_a_flipped_bit() {
     assert!(aside.exists() && !path.exists());
     assert_eq!(hold(&store, &content(3 * MIB, 1)), digests[1]);
     assert!(store.open(&digests[1]).is_some());
+}
+
+#[test]
+fn a_blob_is_trusted_from_its_landing_on_until_others_touch_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = options(folder.path());
+    let seconds = Arc::new(AtomicU64::new(2_000_000_000));
+    let clock = Arc::clone(&seconds);
+    options.clock = Arc::new(move || {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(clock.load(Ordering::SeqCst))
+    });
+    let store = DiskStore::open(options.clone()).unwrap();
+    let digest = hold(&store, &content(3 * MIB, 1));
+    let is_trusted = |store: &DiskStore| store.open(&digest).unwrap().is_trusted();
+    assert!(is_trusted(&store));
+    // The changes of name, access time and mode are our own.
+    store.settle();
+    assert!(is_trusted(&store));
+    seconds.fetch_add(1_000, Ordering::SeqCst);
+    assert!(is_trusted(&store) && is_trusted(&store));
+    store.read_again(&digest);
+    assert!(is_trusted(&store));
+
+    drop(store);
+    let store = DiskStore::open(options).unwrap();
+    assert!(!is_trusted(&store), "nothing is known of it after a start");
+    let held = store.open(&digest).unwrap();
+    assert_eq!(store.examine(&held, &mut |_| false), Examined::Undecided);
+    assert!(!held.is_trusted());
+    assert_eq!(store.examine(&held, &mut |_| true), Examined::Sound);
+    assert!(held.is_trusted() && is_trusted(&store));
+
+    let path = blob_path(folder.path(), &digest, "");
+    let before = fs::metadata(&path).unwrap().modified().unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    while fs::metadata(&path).unwrap().modified().unwrap() == before {
+        file.write_all_at(&[1, 2, 3], 5).unwrap();
+    }
+    assert!(!held.is_trusted());
+    assert_eq!(store.examine(&held, &mut |_| true), Examined::Rotten);
+    assert_eq!(store.examine(&held, &mut |_| true), Examined::Rotten);
+    assert!(store.open(&digest).is_none() && !path.exists());
+    assert_eq!(store.usage().rotten_blobs, 1);
+}
+
+#[test]
+fn what_a_scrub_found_sound_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let digest = hold(&store, &content(MIB, 1));
+    drop(store);
+    let store = open(folder.path());
+    assert!(!store.open(&digest).unwrap().is_trusted());
+    assert_eq!(store.scrub_once().checked_blobs, 1);
+    assert!(store.open(&digest).unwrap().is_trusted());
 }
 
 #[test]

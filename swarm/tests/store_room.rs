@@ -87,6 +87,50 @@ fn a_sweep_goes_from_the_high_to_the_low_watermark() {
 }
 
 #[test]
+fn a_flood_of_blobs_read_once_leaves_those_read_again_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = options(folder.path());
+    options.limits = Limits::cap(20 * MIB as u64);
+    let mut store = DiskStore::open(options.clone()).unwrap();
+    let used = hold(&store, &content(4 * MIB, 0));
+    store.read_again(&used);
+    for seed in 1..40 {
+        if seed == 20 {
+            drop(store);
+            store = DiskStore::open(options.clone()).unwrap();
+        }
+        hold(&store, &content(2 * MIB, seed));
+        store.settle();
+    }
+    assert!(store.usage().evicted_blobs > 0);
+    assert!(store.open(&used).is_some());
+}
+
+#[test]
+fn what_was_read_again_keeps_no_more_than_its_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = options(folder.path());
+    options.limits = Limits::cap(20 * MIB as u64);
+    let store = DiskStore::open(options).unwrap();
+    let digests: Vec<Digest> = (0..18)
+        .map(|seed| hold(&store, &content(MIB, seed)))
+        .collect();
+    store.settle();
+    for digest in &digests {
+        assert!(store.open(digest).is_some());
+        store.read_again(digest);
+    }
+    // 16 of the 18 fit into their share: the two least recently used go before the new ones.
+    for seed in 18..24 {
+        hold(&store, &content(MIB, seed));
+        store.settle();
+    }
+    let held = digests.iter().map(|digest| store.open(digest).is_some());
+    let held: Vec<bool> = held.collect();
+    assert_eq!(held, [[false; 2].as_slice(), &[true; 16]].concat());
+}
+
+#[test]
 fn the_floor_of_free_disk_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let mut options = options(folder.path());

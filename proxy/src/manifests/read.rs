@@ -51,6 +51,7 @@ pub(super) async fn local(front: &Front, digest: &Digest) -> Option<Bytes> {
     if held.total() > front.limits.manifest_bytes {
         return None;
     }
+    front.store.read_again(digest);
     let (store, wanted) = (front.store.clone(), *digest);
     // A file: reading it may wait for the disk.
     let read = tokio::task::spawn_blocking(move || {
@@ -58,14 +59,9 @@ pub(super) async fn local(front: &Front, digest: &Digest) -> Option<Bytes> {
         if Digest::of(wanted.algorithm(), &bytes) == wanted {
             return Some(bytes);
         }
-        tracing::warn!(
-            digest = wanted.short(),
-            "a held manifest is rotten: dropped"
-        );
-        drop(held);
-        if let Err(error) = store.remove(&wanted) {
-            tracing::warn!(%error, digest = wanted.short(), "it cannot be dropped");
-        }
+        // Puts it aside and counts it, as any rotten blob.
+        let found = store.examine(&held, &mut |_| true);
+        tracing::warn!(digest = wanted.short(), ?found, "a held manifest is rotten");
         None
     });
     let bytes = read.await.ok()??;

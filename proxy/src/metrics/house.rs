@@ -120,7 +120,7 @@ impl Page<'_> {
         )?;
         self.sum(
             "store_rotten",
-            "Blobs that a scrub found rotten",
+            "Blobs that a read or a scrub found rotten",
             None,
             usage.rotten_blobs,
         )

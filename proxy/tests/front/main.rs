@@ -14,3 +14,4 @@ mod pull;
 mod ranges;
 mod refusals;
 mod rights;
+mod rotten;

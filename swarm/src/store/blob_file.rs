@@ -4,11 +4,11 @@
 //! so an address in the mapping always has a file page behind it. The mapping exists to give bytes
 //! an address that the sender can turn back into `(fd, offset)`; nothing here reads through it.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -147,6 +147,12 @@ impl BlobFile {
         #[expect(unsafe_code, reason = "rustix has no sync_file_range")]
         // SAFETY: the descriptor is open, and the call takes no pointer.
         let _ = unsafe { libc::sync_file_range(self.file.as_raw_fd(), offset, length, flags) };
+    }
+
+    /// Whether `metadata` is of this very file.
+    pub(super) fn is_of(&self, metadata: &Metadata) -> bool {
+        let mine = self.file.metadata();
+        mine.is_ok_and(|mine| (mine.dev(), mine.ino()) == (metadata.dev(), metadata.ino()))
     }
 
     /// The file, for the store that writes and syncs it.

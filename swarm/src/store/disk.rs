@@ -24,7 +24,7 @@ use super::recover;
 use super::scrub::{self, ScrubPace, ScrubReport};
 use super::shelf::Shelf;
 use super::space::{FreeSpace, MinFree, SpaceProbe};
-use super::{BlobStore, HeldBlob, PartialBlob, ScopeTag, StoreError, Usage};
+use super::{BlobStore, Examined, HeldBlob, PartialBlob, ScopeTag, StoreError, Usage};
 
 /// How long another process may still hold the folder: a child that it forked keeps the lock until
 /// it has become another program, and a node that is restarted until it has ended.
@@ -172,6 +172,14 @@ impl Drop for DiskStore {
 impl BlobStore for DiskStore {
     fn open(&self, digest: &Digest) -> Option<HeldBlob> {
         self.shelf.open(digest)
+    }
+
+    fn read_again(&self, digest: &Digest) {
+        self.shelf.read_again(digest);
+    }
+
+    fn examine(&self, blob: &HeldBlob, go_on: &mut dyn FnMut(u64) -> bool) -> Examined {
+        self.shelf.examine(blob, go_on)
     }
 
     fn begin(

@@ -9,6 +9,7 @@ use oci::Digest;
 use super::BlobFile;
 use super::index::{InUse, Index, Limits};
 use super::partial::DiskPartial;
+use super::trust::Trust;
 
 /// Files kept open and mapped between uses; an open costs 8 us, as much as serving a manifest.
 const KEPT_OPEN_MOST: usize = 256;
@@ -29,6 +30,8 @@ pub(super) struct Held {
     pub(super) open: Weak<BlobFile>,
     /// The last use that the disk knows.
     pub(super) touched: SystemTime,
+    /// What is known of the file's content; handles share it.
+    pub(super) trust: Arc<Trust>,
 }
 
 /// An arriving blob.
@@ -63,12 +66,18 @@ impl Held {
             kept: None,
             open: Weak::new(),
             touched,
+            trust: Arc::default(),
         }
     }
 
     pub(super) fn is_unsynced_as(&self, file: &Arc<BlobFile>) -> bool {
         let unsynced = self.unsynced.as_ref();
         unsynced.is_some_and(|mine| Arc::ptr_eq(mine, file))
+    }
+
+    /// Whether this is the file that is open for its readers.
+    pub(super) fn is_open_as(&self, file: &BlobFile) -> bool {
+        std::ptr::eq(self.open.as_ptr(), file)
     }
 
     pub(super) fn is_unsynced(&self) -> bool {

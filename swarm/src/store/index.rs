@@ -9,11 +9,15 @@ use std::time::{Duration, SystemTime};
 
 use oci::Digest;
 
-use super::evict::{self, Entry, Need, Plan};
+use super::evict::{self, Entry, Need, Plan, Reads};
 use super::{ScopeTag, StoreError, Usage};
 
 /// File systems hand out whole blocks; many small blobs would otherwise break the cap unseen.
 const BLOCK_BYTES: u64 = 4096;
+
+/// Share of the cap that blobs read again may keep from those read once, which need room to become
+/// blobs read again.
+const READ_AGAIN_PERCENT: u8 = 80;
 
 /// How far a store may go.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +65,7 @@ pub(super) struct Shelved<T> {
     pub(super) content: T,
     pub(super) len: u64,
     pub(super) last_use: SystemTime,
+    pub(super) reads: Reads,
 }
 
 /// An entry that was taken out to make room.
@@ -167,6 +172,7 @@ impl<H: InUse, P: InUse> Index<H, P> {
                 used_at_most: cap_bytes - need,
                 used_goal: low.saturating_sub(need),
                 freed_at_least: disk_short,
+                preferred_at_most: self.limits.share(READ_AGAIN_PERCENT),
             },
         );
         // A refused reservation gives up nothing; what is expired waits for the sweep.
@@ -184,6 +190,7 @@ impl<H: InUse, P: InUse> Index<H, P> {
                 used_at_most: self.limits.share(self.limits.high_percent),
                 used_goal: self.limits.share(self.limits.low_percent),
                 freed_at_least: disk_short,
+                preferred_at_most: self.limits.share(READ_AGAIN_PERCENT),
             },
         );
         self.take(plan.victims)
@@ -213,12 +220,14 @@ impl<H: InUse, P: InUse> Index<H, P> {
             key: Key::Held(*digest),
             charge_bytes: charge(entry.len),
             last_use: entry.last_use,
+            reads: entry.reads,
             shielded: entry.content.in_use() || self.pins.contains(digest),
         });
         let partials = self.partials.iter().map(|(key, entry)| Entry {
             key: Key::Partial(*key),
             charge_bytes: charge(entry.len),
             last_use: entry.last_use,
+            reads: entry.reads,
             shielded: entry.content.in_use(),
         });
         held.chain(partials).collect()

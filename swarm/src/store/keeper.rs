@@ -8,10 +8,8 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use oci::Digest;
-
-use super::BlobFile;
 use super::shelf::Shelf;
+use super::{BlobFile, HeldBlob};
 
 /// How often what is expired or above the watermarks is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -34,7 +32,7 @@ struct Queue {
 
 enum Job {
     WriteBack(Weak<BlobFile>, Range<u64>),
-    Sync(Digest, Arc<BlobFile>),
+    Sync(HeldBlob),
 }
 
 impl Keeper {
@@ -50,8 +48,8 @@ impl Keeper {
     }
 
     /// Has a published blob synced and named.
-    pub(super) fn sync(&self, digest: Digest, file: Arc<BlobFile>) {
-        self.queue().jobs.push_back(Job::Sync(digest, file));
+    pub(super) fn sync(&self, blob: HeldBlob) {
+        self.queue().jobs.push_back(Job::Sync(blob));
         self.changed.notify_all();
     }
 
@@ -114,10 +112,7 @@ pub(super) fn run(shelf: &Shelf) {
                     file.start_write_back(range);
                 }
             }
-            Some(Job::Sync(digest, file)) => {
-                let result = file.file().sync_data();
-                shelf.synced(&digest, file, result);
-            }
+            Some(Job::Sync(blob)) => shelf.sync(blob),
             None if shelf.keeper.stopped_within(Duration::ZERO) => return,
             None => {}
         }

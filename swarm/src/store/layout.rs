@@ -7,19 +7,25 @@
 //! blobs/sha256/ab/<hex>.<scope>.partial and .map    arriving, and which bytes of it are there
 //! trash/, quarantine/           on its way out; found rotten
 //! ```
+//! A blob's access time is its last use, and its sticky bit, which says nothing else of a file, that
+//! it was read again since it was stored.
+//!
 //! Invariant: a file leaves its name by a rename into `trash`, under the index's lock, so that a
 //! slow unlink can never hit a newer file of the same name.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use oci::{Algorithm, Digest};
+use rustix::fs::{Mode, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens};
 
-use super::ScopeTag;
+use super::evict::Reads;
 use super::index::PartialKey;
+use super::{BlobFile, ScopeTag};
 
 /// Rotten files kept for a person to look at; older ones are deleted.
 const QUARANTINED_MOST: usize = 4;
@@ -174,6 +180,42 @@ impl ScopeTag {
         let number = u64::from_str_radix(text, 16).ok()?;
         let tag = Self(number.to_be_bytes());
         (tag.to_string() == text).then_some(tag)
+    }
+}
+
+/// Writes the last use down as the file's access time; whether it succeeds matters little.
+pub(super) fn touch(file: &BlobFile, now: SystemTime) {
+    let since = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let times = Timestamps {
+        last_access: Timespec {
+            tv_sec: since.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: since.subsec_nanos().into(),
+        },
+        last_modification: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+    };
+    if let Err(error) = futimens(file.fd(), &times) {
+        tracing::debug!(%error, "last use of a blob cannot be written down");
+    }
+}
+
+/// Writes down that the blob was read again; whether it succeeds matters as little.
+pub(super) fn mark_read_again(file: &BlobFile) {
+    let mode = Mode::RUSR | Mode::WUSR | Mode::SVTX;
+    if let Err(error) = fchmod(file.fd(), mode) {
+        tracing::debug!(%error, "that a blob was read again cannot be written down");
+    }
+}
+
+/// What was written down of how often a held blob was read.
+pub(super) fn reads(metadata: &Metadata) -> Reads {
+    match Mode::from_raw_mode(metadata.mode()).contains(Mode::SVTX) {
+        true => Reads::Again,
+        false => Reads::Once,
     }
 }
 

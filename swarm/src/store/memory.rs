@@ -11,8 +11,11 @@ use bytes::Bytes;
 use oci::Digest;
 
 use super::error::{closed, other_total, out_of_range};
+use super::evict::Reads;
 use super::index::{InUse, Index, Limits, PartialKey, Shelved};
-use super::{BlobStore, ByteSet, HeldBlob, PartialBlob, ScopeTag, Slice, StoreError, Usage};
+use super::{
+    BlobStore, ByteSet, Examined, HeldBlob, PartialBlob, ScopeTag, Slice, StoreError, Usage,
+};
 
 /// Blobs in memory, within a cap.
 pub struct MemoryStore {
@@ -60,6 +63,17 @@ impl BlobStore for MemoryStore {
         Some(held(*digest, &entry.content))
     }
 
+    fn read_again(&self, digest: &Digest) {
+        if let Some(entry) = self.shared.index().held(digest) {
+            entry.reads = Reads::Again;
+        }
+    }
+
+    /// Nobody else writes to this memory.
+    fn examine(&self, _: &HeldBlob, _: &mut dyn FnMut(u64) -> bool) -> Examined {
+        Examined::Sound
+    }
+
     fn begin(
         &self,
         digest: &Digest,
@@ -94,6 +108,7 @@ impl BlobStore for MemoryStore {
             content: Arc::clone(&partial),
             len: total,
             last_use: now,
+            reads: Reads::Once,
         };
         index.add_partial(key, entry);
         Ok(partial)
@@ -244,6 +259,7 @@ impl PartialBlob for MemoryPartial {
                 content: Arc::clone(&content),
                 len: self.total,
                 last_use: SystemTime::now(),
+                reads: Reads::Once,
             };
             index.add_held(self.key.0, entry);
         }

@@ -16,6 +16,7 @@ use super::byte_map::ByteMap;
 use super::error::{closed, other_total, out_of_range};
 use super::index::PartialKey;
 use super::shelf::Shelf;
+use super::trust::Trust;
 use super::{BlobFile, ByteSet, HeldBlob, PartialBlob, Slice, StoreError};
 
 /// How much progress a kill may cost.
@@ -28,6 +29,7 @@ pub(super) struct DiskPartial {
     pub(super) key: PartialKey,
     pub(super) total: u64,
     pub(super) file: Arc<BlobFile>,
+    pub(super) trust: Arc<Trust>,
     state: Mutex<State>,
     /// A write ended.
     written: Condvar,
@@ -77,6 +79,7 @@ impl DiskPartial {
             key,
             total,
             file: Arc::new(BlobFile::new(file).map_err(StoreError::Io)?),
+            trust: Arc::default(),
             state: Mutex::new(State {
                 stage: Stage::Filling,
                 present,
@@ -98,6 +101,11 @@ impl DiskPartial {
         } else {
             Err(other_total())
         }
+    }
+
+    /// The blob in this partial's file.
+    pub(super) fn held(&self) -> HeldBlob {
+        HeldBlob::in_file(self.key.0, Arc::clone(&self.file), Arc::clone(&self.trust))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -217,9 +225,7 @@ impl PartialBlob for DiskPartial {
             return Err(out_of_range());
         }
         match state.stage {
-            Stage::Published => {
-                return Ok(HeldBlob::in_file(self.key.0, Arc::clone(&self.file)));
-            }
+            Stage::Published => return Ok(self.held()),
             Stage::Discarded => return Err(closed()),
             Stage::Filling => state.stage = Stage::Published,
         }

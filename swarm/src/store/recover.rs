@@ -14,8 +14,9 @@ use oci::{Algorithm, Digest, Hasher};
 
 use super::byte_map::ByteMap;
 use super::entries::{Filling, Held};
+use super::evict::Reads;
 use super::index::{PartialKey, Shelved};
-use super::layout::{Name, Trash};
+use super::layout::{self, Name, Trash};
 use super::shelf::Shelf;
 use super::{ByteSet, PartialBlob, ScopeTag, StoreError};
 
@@ -56,6 +57,7 @@ pub(super) fn recover(shelf: &Shelf) -> io::Result<Vec<(PartialKey, u64)>> {
             content: Held::closed(last_use),
             len: metadata.len(),
             last_use,
+            reads: layout::reads(&metadata),
         };
         state.index.add_held(digest, entry);
     }
@@ -140,6 +142,7 @@ impl Found {
                 content: Filling::Idle(std::sync::Weak::new()),
                 len,
                 last_use: last_use(&fs::metadata(&path)?),
+                reads: Reads::Once,
             };
             shelf.state().index.add_partial(key, entry);
         }

@@ -5,19 +5,14 @@
 //! as it found it.
 
 use std::fs::File;
-use std::io;
 use std::num::NonZero;
-use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
-use oci::{Digest, Hasher};
-use rustix::fs::{Advice, fadvise};
+use oci::Digest;
 
 use super::BlobFile;
+use super::examine::{Cache, Examined, examine};
 use super::shelf::Shelf;
-
-/// One read; also the grain of throttling and of the stop.
-const WINDOW_BYTES: u64 = 1 << 20;
 
 /// The first pass must come before the nightly restart of a node that has one.
 const FIRST_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -89,73 +84,31 @@ pub(super) fn pass(shelf: &Shelf, pace: Option<ScrubPace>) -> ScrubReport {
             let pause = pace.map(|pace| pace.pause(report.checked_bytes, began.elapsed()));
             !shelf.keeper.stopped_within(pause.unwrap_or_default())
         };
+        let Some(trust) = shelf.trust(&digest) else {
+            continue; // evicted
+        };
         let Ok(file) = File::open(shelf.layout.held(&digest)) else {
             continue; // evicted, or not yet synced
         };
-        match check(&digest, file, &mut go_on) {
-            Ok(Verdict::Stopped) => break,
-            Ok(Verdict::Sound) => report.checked_blobs += 1,
-            Ok(Verdict::Rotten { inode }) => {
-                if set_aside(shelf, &digest, inode) {
+        let file = match BlobFile::new(file) {
+            Ok(file) => file,
+            Err(error) => {
+                tracing::error!(%digest, %error, "a held blob cannot be read");
+                continue;
+            }
+        };
+        match examine(&digest, &file, &trust, Cache::Leave, &mut go_on) {
+            Examined::Sound => report.checked_blobs += 1,
+            Examined::Rotten => {
+                if shelf.put_aside(&digest, &file) {
                     report.rotten.push(digest);
                 }
             }
-            Err(error) => tracing::error!(%digest, %error, "a held blob cannot be read"),
+            Examined::Undecided if shelf.keeper.stopped_within(Duration::ZERO) => break,
+            Examined::Undecided => {}
         }
     }
     report
-}
-
-enum Verdict {
-    Sound,
-    Rotten { inode: u64 },
-    Stopped,
-}
-
-fn check(digest: &Digest, file: File, go_on: &mut impl FnMut(u64) -> bool) -> io::Result<Verdict> {
-    let inode = file.metadata()?.ino();
-    let file = BlobFile::new(file)?;
-    let mut hasher = Hasher::new(digest.algorithm());
-    let mut buffer = vec![0; WINDOW_BYTES as usize];
-    let mut offset = 0;
-    while offset < file.len() {
-        let end = file.len().min(offset + WINDOW_BYTES);
-        let window = &mut buffer[..(end - offset) as usize];
-        let was_resident = file.resident(offset..end);
-        // A sector that cannot be read is rot too.
-        if file.read_at(offset, window).is_err() {
-            return Ok(Verdict::Rotten { inode });
-        }
-        if !was_resident {
-            let _ = fadvise(
-                file.fd(),
-                offset,
-                NonZero::new(end - offset),
-                Advice::DontNeed,
-            );
-        }
-        hasher.update(window);
-        if !go_on(end - offset) {
-            return Ok(Verdict::Stopped);
-        }
-        offset = end;
-    }
-    Ok(match hasher.finish() == *digest {
-        true => Verdict::Sound,
-        false => Verdict::Rotten { inode },
-    })
-}
-
-/// Puts the file aside if it is still the one that was read.
-fn set_aside(shelf: &Shelf, digest: &Digest, inode: u64) -> bool {
-    let mut state = shelf.state();
-    let same = std::fs::metadata(shelf.layout.held(digest)).is_ok_and(|now| now.ino() == inode);
-    let held = state.index.held(digest);
-    let rotten = same && held.is_some_and(|entry| !entry.content.is_unsynced());
-    if rotten {
-        shelf.set_aside(&mut state, digest, "content does not have its digest");
-    }
-    rotten
 }
 
 #[cfg(test)]

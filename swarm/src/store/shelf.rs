@@ -7,20 +7,23 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use oci::Digest;
-use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, futimens};
 
 use super::byte_map::{Boot, Head};
 use super::disk::Options;
 use super::entries::{Filling, Held, State};
 use super::error::closed;
+use super::evict::Reads;
+use super::examine::{Cache, Examined, examine};
 use super::index::{PartialKey, Shelved, Victim};
 use super::keeper::Keeper;
-use super::layout::{Layout, Trash};
+use super::layout::{self, Layout, Trash};
 use super::partial::DiskPartial;
+use super::trust::Trust;
 use super::{BlobFile, HeldBlob, StoreError, Usage};
 
 /// How stale the last use on disk may be: it only orders eviction after a restart.
@@ -104,13 +107,73 @@ impl Shelf {
                 }
             },
         };
-        if idle >= TOUCH_EVERY
-            && let Some(entry) = state.index.held(digest)
-        {
+        let entry = state.index.held(digest)?;
+        let trust = Arc::clone(&entry.content.trust);
+        if idle >= TOUCH_EVERY {
             entry.content.touched = now;
-            touch(&file, now);
+            drop(state);
+            trust.through(&file, || layout::touch(&file, now));
         }
-        Some(HeldBlob::in_file(*digest, file))
+        Some(HeldBlob::in_file(*digest, file, trust))
+    }
+
+    /// Somebody reads the blob who did not have it brought in.
+    pub(super) fn read_again(&self, digest: &Digest) {
+        let mut state = self.state();
+        let Some(entry) = state.index.held(digest) else {
+            return;
+        };
+        if entry.reads == Reads::Again {
+            return;
+        }
+        entry.reads = Reads::Again;
+        let trust = Arc::clone(&entry.content.trust);
+        let file = entry.content.open.upgrade();
+        drop(state);
+        if let Some(file) = file {
+            trust.through(&file, || layout::mark_read_again(&file));
+        }
+    }
+
+    /// What is known of a held blob's file.
+    pub(super) fn trust(&self, digest: &Digest) -> Option<Arc<Trust>> {
+        let mut state = self.state();
+        let entry = state.index.held(digest)?;
+        Some(Arc::clone(&entry.content.trust))
+    }
+
+    /// See [`super::BlobStore::examine`].
+    pub(super) fn examine(&self, blob: &HeldBlob, go_on: &mut dyn FnMut(u64) -> bool) -> Examined {
+        let Some((file, trust)) = blob.file_and_trust() else {
+            return Examined::Sound;
+        };
+        let found = examine(&blob.digest, file, trust, Cache::Fill, go_on);
+        if found == Examined::Rotten {
+            self.put_aside(&blob.digest, file);
+        }
+        found
+    }
+
+    /// The file was hashed and is rotten: puts it aside, unless another has taken its place.
+    pub(super) fn put_aside(&self, digest: &Digest, file: &BlobFile) -> bool {
+        let mut state = self.state();
+        let Some(entry) = state.index.held(digest) else {
+            return false;
+        };
+        let path = self.place(digest, &entry.content);
+        let is_it =
+            entry.content.is_open_as(file) || fs::metadata(path).is_ok_and(|now| file.is_of(&now));
+        if is_it {
+            self.set_aside(&mut state, digest, "content does not have its digest");
+        }
+        is_it
+    }
+
+    fn place(&self, digest: &Digest, held: &Held) -> PathBuf {
+        match held.is_unsynced() {
+            true => self.layout.verified(digest),
+            false => self.layout.held(digest),
+        }
     }
 
     fn cannot_open(&self, state: &mut State, digest: &Digest, error: &io::Error) {
@@ -127,9 +190,11 @@ impl Shelf {
     }
 
     /// Moves a rotten file to quarantine and forgets it.
-    pub(super) fn set_aside(&self, state: &mut State, digest: &Digest, why: &str) {
-        let path = self.layout.held(digest);
-        state.index.take_held(digest);
+    fn set_aside(&self, state: &mut State, digest: &Digest, why: &str) {
+        let Some(entry) = state.index.take_held(digest) else {
+            return;
+        };
+        let path = self.place(digest, &entry.content);
         state.index.count_rotten();
         match self.layout.quarantine(&path, digest) {
             Ok(to) => tracing::error!(
@@ -208,6 +273,7 @@ impl Shelf {
             content: Filling::Opening,
             len: total,
             last_use: now,
+            reads: Reads::Once,
         };
         state.index.add_partial(key, entry);
         state.unallocated_bytes += total;
@@ -255,9 +321,16 @@ impl Shelf {
 
     /// Gives a verified partial its place among the held, and has it synced in the background.
     pub(super) fn publish(&self, partial: &DiskPartial) -> Result<HeldBlob, StoreError> {
+        let (file, trust) = (&partial.file, &partial.trust);
+        if let Some(version) = trust.version(file) {
+            trust.vouch(version);
+        }
+        trust.through(file, || self.name_verified(partial))
+    }
+
+    fn name_verified(&self, partial: &DiskPartial) -> Result<HeldBlob, StoreError> {
         let digest = partial.key.0;
-        let file = Arc::clone(&partial.file);
-        let held = HeldBlob::in_file(digest, Arc::clone(&file));
+        let held = partial.held();
         let mut trash = Trash::default();
         let now = self.now();
         let mut state = self.state();
@@ -278,17 +351,19 @@ impl Shelf {
             .throw(&self.layout.map(&partial.key), &mut trash);
         let entry = Shelved {
             content: Held {
-                unsynced: Some(Arc::clone(&file)),
+                unsynced: Some(Arc::clone(&partial.file)),
                 kept: None,
-                open: Arc::downgrade(&file),
+                open: Arc::downgrade(&partial.file),
                 touched: now,
+                trust: Arc::clone(&partial.trust),
             },
             len: partial.total,
             last_use: now,
+            reads: Reads::Once,
         };
         state.index.add_held(digest, entry);
         drop(state);
-        self.keeper.sync(digest, file);
+        self.keeper.sync(held.clone());
         Ok(held)
     }
 
@@ -304,16 +379,29 @@ impl Shelf {
         self.changed.notify_all();
     }
 
-    /// The sync of a published blob ended: it gets its final name, or is forgotten.
+    /// Syncs a published blob; it gets its final name, or is forgotten.
     ///
-    /// Takes the file over, so that no handle of ours shields the blob from eviction afterwards.
-    pub(super) fn synced(&self, digest: &Digest, file: Arc<BlobFile>, result: io::Result<()>) {
+    /// Takes the blob over, so that no handle of ours shields it from eviction afterwards.
+    pub(super) fn sync(&self, blob: HeldBlob) {
+        let Some((file, trust)) = blob.file_and_trust() else {
+            return;
+        };
+        let digest = blob.digest;
+        let result = file.file().sync_data();
+        let named = trust.through(file, || self.name_synced(&digest, file, result));
+        drop(blob);
+        if named && let Err(error) = self.layout.sync_folder(&digest) {
+            tracing::warn!(%digest, %error, "folder of a blob cannot be synced");
+        }
+    }
+
+    fn name_synced(&self, digest: &Digest, file: &Arc<BlobFile>, result: io::Result<()>) -> bool {
         let mut trash = Trash::default();
         let mut state = self.state();
         // It may have been removed meanwhile, and even be there anew.
         let entry = state.index.held(digest);
-        let Some(entry) = entry.filter(|entry| entry.content.is_unsynced_as(&file)) else {
-            return;
+        let Some(entry) = entry.filter(|entry| entry.content.is_unsynced_as(file)) else {
+            return false;
         };
         entry.content.unsynced = None;
         let verified = self.layout.verified(digest);
@@ -322,25 +410,19 @@ impl Shelf {
             state.index.take_held(digest);
             self.layout.throw(&verified, &mut trash);
             tracing::error!(%digest, %error, "a blob cannot be brought to disk and is forgotten");
-            return;
+            return false;
         }
         if let Some(entry) = state.index.held(digest) {
-            entry.content.kept = Some(file);
+            entry.content.kept = Some(Arc::clone(file));
             state.keep_open(*digest);
         }
-        drop(state);
-        if let Err(error) = self.layout.sync_folder(digest) {
-            tracing::warn!(%digest, %error, "folder of a blob cannot be synced");
-        }
+        true
     }
 
     pub(super) fn remove(&self, digest: &Digest, trash: &mut Trash) {
         let mut state = self.state();
         if let Some(entry) = state.index.take_held(digest) {
-            let path = match entry.content.is_unsynced() {
-                true => self.layout.verified(digest),
-                false => self.layout.held(digest),
-            };
+            let path = self.place(digest, &entry.content);
             self.layout.throw(&path, trash);
         }
         for key in state.index.idle_partials(digest) {
@@ -386,24 +468,4 @@ fn open_file(path: &std::path::Path, len: u64) -> io::Result<Arc<BlobFile>> {
         return Err(io::ErrorKind::InvalidData.into());
     }
     Ok(Arc::new(file))
-}
-
-/// Writes the last use down as the file's access time; whether it succeeds matters little.
-fn touch(file: &BlobFile, now: SystemTime) {
-    let since = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let times = Timestamps {
-        last_access: Timespec {
-            tv_sec: since.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: since.subsec_nanos().into(),
-        },
-        last_modification: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-    };
-    if let Err(error) = futimens(file.fd(), &times) {
-        tracing::debug!(%error, "last use of a blob cannot be written down");
-    }
 }

@@ -6,6 +6,7 @@
 mod failing;
 mod origin;
 mod reading;
+mod rotten;
 mod storing;
 
 use std::future::Future;
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use oci::{Algorithm, Digest};
 use origin::{Scripted, content};
-use swarm::store::{Limits, MinFree, Options};
+use swarm::store::{Examined, Limits, MinFree, Options};
 use swarm::{
     BlobReader, BlobStore, ByteSet, DiskStore, Engine, EngineOptions, Fault, FetchRange,
     FlightScope, HeldBlob, How, MemoryStore, PartialBlob, ReadError, ScopeTag, Slice, StoreError,

@@ -122,6 +122,14 @@ impl BlobStore for FullAfter {
         self.inner.open(digest)
     }
 
+    fn read_again(&self, digest: &Digest) {
+        self.inner.read_again(digest);
+    }
+
+    fn examine(&self, blob: &HeldBlob, go_on: &mut dyn FnMut(u64) -> bool) -> Examined {
+        self.inner.examine(blob, go_on)
+    }
+
     fn begin(
         &self,
         digest: &Digest,

@@ -124,8 +124,14 @@ impl Auth {
         self.token(grant, login).await.map(Some)
     }
 
-    /// Whether a challenge, to a request that carried a proof, asks for what is remembered.
+    /// Whether a challenge, to a request that carried a proof, asks for what is remembered; or for a
+    /// wider token, which says nothing of what is asked of nobody.
     pub(super) fn asks_as_known(&self, lines: &[HeaderValue], repository: &str) -> bool {
+        let challenges = challenge::parse(lines);
+        let wider = |c: &challenge::Challenge| c.error.as_deref() == Some("insufficient_scope");
+        if challenges.iter().any(wider) {
+            return true;
+        }
         let known = self.lock().clone();
         let known = known.map(|known| match known.demand {
             Demand::Bearer {

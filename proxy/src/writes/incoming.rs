@@ -1,10 +1,10 @@
 //! The body of a client's request, and what became of it.
 //!
 //! Nothing is read before somebody asks for it, so that a client that waits for `100 Continue` gets
-//! it only when its body is wanted. A client that is silent for long ends its own request.
+//! it only when its body is wanted. A client that sends next to nothing for long ends its own request.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -13,8 +13,11 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use oci::client::{BoxError, Upload};
 
-/// Longest silence of a client within a body; its own network may be slow.
-const SILENCE: Duration = Duration::from_secs(120);
+/// How long a client is waited for, in sum, for the next [`LITTLE`] of a body; its own network may be
+/// slow, but a byte now and then must not keep a place.
+const PATIENCE: Duration = Duration::from_secs(50);
+/// See [`PATIENCE`].
+const LITTLE: usize = 4 << 10;
 
 /// A body that nobody has read yet.
 pub(crate) struct ClientBody {
@@ -56,6 +59,30 @@ impl FateCell {
     }
 }
 
+/// How fast a client sends, while it is waited for.
+#[derive(Clone, Copy, Default)]
+struct Pace {
+    /// Bytes since the last time that [`LITTLE`] was reached.
+    bytes: usize,
+    /// The wait for them.
+    waited: Duration,
+}
+
+impl Pace {
+    /// How long the next bytes are waited for.
+    fn left(self) -> Duration {
+        PATIENCE.saturating_sub(self.waited)
+    }
+
+    fn after(self, bytes: usize, waited: Duration) -> Self {
+        let (bytes, waited) = (self.bytes + bytes, self.waited + waited);
+        match bytes >= LITTLE {
+            true => Self::default(),
+            false => Self { bytes, waited },
+        }
+    }
+}
+
 impl ClientBody {
     pub(crate) fn new<B>(body: B) -> Self
     where
@@ -72,31 +99,35 @@ impl ClientBody {
         };
         let fate = FateCell(Arc::new(Mutex::new(first)));
         let reading = (body, fate.clone(), length.unwrap_or(u64::MAX));
-        let stream = stream::try_unfold(reading, move |(mut body, fate, left)| async move {
-            let Ok(frame) = tokio::time::timeout(SILENCE, body.frame()).await else {
-                fate.set(Fate::Silent);
-                return Err(BoxError::from("the client sends nothing"));
-            };
-            match frame.transpose() {
-                Err(error) => {
-                    fate.set(Fate::Left);
-                    Err(error.into())
-                }
-                Ok(None) => {
-                    fate.set(Fate::Whole);
-                    Ok(None)
-                }
-                Ok(Some(frame)) => {
-                    let bytes = frame.into_data().unwrap_or_default();
-                    let left = left.saturating_sub(bytes.len() as u64);
-                    if left == 0 {
-                        // Nobody may ask once more, since the length was told.
-                        fate.set(Fate::Whole);
+        let reading = (reading, Pace::default());
+        let stream =
+            stream::try_unfold(reading, move |((mut body, fate, left), pace)| async move {
+                let asked = Instant::now();
+                let Ok(frame) = tokio::time::timeout(pace.left(), body.frame()).await else {
+                    fate.set(Fate::Silent);
+                    return Err(BoxError::from("the client sends nothing"));
+                };
+                match frame.transpose() {
+                    Err(error) => {
+                        fate.set(Fate::Left);
+                        Err(error.into())
                     }
-                    Ok(Some((bytes, (body, fate, left))))
+                    Ok(None) => {
+                        fate.set(Fate::Whole);
+                        Ok(None)
+                    }
+                    Ok(Some(frame)) => {
+                        let bytes = frame.into_data().unwrap_or_default();
+                        let left = left.saturating_sub(bytes.len() as u64);
+                        if left == 0 {
+                            // Nobody may ask once more, since the length was told.
+                            fate.set(Fate::Whole);
+                        }
+                        let pace = pace.after(bytes.len(), asked.elapsed());
+                        Ok(Some((bytes, ((body, fate, left), pace))))
+                    }
                 }
-            }
-        });
+            });
         Self {
             stream: stream.boxed(),
             length,
@@ -131,5 +162,25 @@ impl ClientBody {
             Ok(bytes)
         });
         Upload::new(bounded.boxed(), self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_now_and_then_is_waited_for_no_longer_than_silence() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::default();
+        for _ in 0..50 {
+            pace = pace.after(1, second);
+        }
+        assert_eq!(pace.left(), Duration::ZERO);
+        for _ in 0..1000 {
+            pace = Pace::default().after(LITTLE / 2, second * 20);
+            pace = pace.after(LITTLE / 2, second * 20);
+            assert_eq!(pace.left(), PATIENCE);
+        }
     }
 }

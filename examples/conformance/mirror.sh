@@ -15,6 +15,7 @@ tag-ttl = "1s"
 negative-ttl = "1s"
 grant-ttl = "2s"
 stale-tag = "$stale"
+read-only = ${READ_ONLY:-false}
 
 [registry."$name"]
 endpoints = ["$upstream"]

@@ -48,7 +48,11 @@ fn passes(category: &str, checks: usize) {
     assert_eq!(rows.len(), checks);
     for (id, outcome, reason) in rows {
         let other = ["PSH-13", "MGT-02"].contains(&id.as_str());
-        assert_eq!(outcome, if other { "skip" } else { "pass" }, "{id}: {reason}");
+        assert_eq!(
+            outcome,
+            if other { "skip" } else { "pass" },
+            "{id}: {reason}"
+        );
     }
 }
 

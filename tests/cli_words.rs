@@ -25,6 +25,7 @@ fn help() {
         ("supernode", vec!["supernode", "-h"]),
         ("pull", vec!["pull", "--help"]),
         ("preheat", vec!["preheat", "--help"]),
+        ("conformance", vec!["conformance", "--help"]),
         ("setup", vec!["setup", "--help"]),
         ("status", vec!["status", "--help"]),
     ] {

@@ -30,6 +30,8 @@ fn node(machine: &Machine, origin: &Origin) -> Node {
 }
 
 fn client(monolithic: bool) -> Client {
+    // The library takes the process's; that it is set already is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Client::new(ClientConfig {
         protocol: ClientProtocol::Http,
         use_monolithic_push: monolithic,

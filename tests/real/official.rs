@@ -76,7 +76,9 @@ impl Found {
                 self.tests = value("tests")?.parse()?;
                 self.failures = value("failures")?.parse()?;
                 self.skipped = value("skipped")?.parse()?;
-                self.disabled = value("disabled")?.parse()?;
+                // Left out where it is none.
+                let disabled = value("disabled").unwrap_or_else(|_| "0".to_owned());
+                self.disabled = disabled.parse()?;
             }
             b"testcase" if value("status")? == "passed" => {
                 *self.passed.entry(value("name")?).or_default() += 1;

@@ -20,7 +20,7 @@ async fn what_names_nothing_is_refused_and_never_dialled() {
     let upper = format!("/v2/a/blobs/sha256:{}", "A".repeat(64));
     let long_name = format!("/v2/{}/manifests/1", "a".repeat(256));
     let long_tag = format!("/v2/a/manifests/{}", "t".repeat(129));
-    let foreign = format!("/v2/a/blobs/blake3:{}", "a".repeat(64));
+    let foreign = format!("/v2/a/referrers/blake3:{}", "a".repeat(64));
     let encoded = format!("/v2/a%2Fb/blobs/{digest}");
     let dots = format!("/v2/a/%2e%2e/b/blobs/{digest}");
     let address = format!("/v2/a/manifests/1?ns={}", stranger.addr());
@@ -51,7 +51,7 @@ async fn what_names_nothing_is_refused_and_never_dialled() {
         ("/v2/a/blobs/latest", 400, "DIGEST_INVALID"),
         ("/v2/a/referrers/latest", 400, "DIGEST_INVALID"),
         (&upper, 400, "DIGEST_INVALID"),
-        (&foreign, 404, "BLOB_UNKNOWN"),
+        (&foreign, 404, "MANIFEST_UNKNOWN"),
         (&encoded, 400, "NAME_INVALID"),
         (&dots, 400, "NAME_INVALID"),
         ("/v2//a/manifests/1", 400, "NAME_INVALID"),

@@ -32,10 +32,19 @@ async fn bytes_and_type_are_upstreams() {
     for _ in 0..2 {
         for (tag, kind, bytes) in [("odd", typed, &odd), ("large", MANIFEST, &large)] {
             let path = format!("/v2/library/app/manifests/{tag}");
-            let headers = [("range", "bytes=0-3"), ("if-none-match", "*")];
-            let got = node.ask(Method::GET, &path, &headers).await;
+            let got = node
+                .ask(Method::GET, &path, &[("range", "bytes=0-3")])
+                .await;
             assert_eq!(got.status, StatusCode::OK);
             assert!(got.body == bytes);
+            let tag = got.header("etag").to_owned();
+            for (held, status) in [(&*tag, 304), ("*", 304), ("\"another\"", 200)] {
+                let headers = [("if-none-match", held)];
+                let again = node.ask(Method::GET, &path, &headers).await;
+                assert_eq!(again.status, status, "{held}");
+                assert_eq!(again.body.is_empty(), status == 304, "{held}");
+                assert_eq!(again.header("etag"), tag);
+            }
             let head = node.head(&path).await;
             for reply in [&got, &head] {
                 assert_eq!(reply.header("content-type"), kind);

@@ -103,8 +103,9 @@ pub(super) struct Crowd {
     pub(super) jobs: BTreeMap<FetchId, Job>,
     /// When the last byte came that counts, or, before the first, when a peer first failed.
     moved_at: Option<Now>,
-    /// Who last gave wrong bytes: more from there is no movement until a piece of theirs is right.
-    liars: BTreeSet<PeerId>,
+    /// Who last gave wrong bytes or broke off: more from there is no movement until a piece of theirs
+    /// is right.
+    useless: BTreeSet<PeerId>,
 }
 
 /// A piece on its way from a peer.
@@ -130,7 +131,7 @@ impl Crowd {
             mates: Mates::default(),
             jobs: BTreeMap::new(),
             moved_at: None,
-            liars: BTreeSet::new(),
+            useless: BTreeSet::new(),
         }
     }
 
@@ -333,7 +334,7 @@ impl Transfer {
                 };
                 job.progress_at = now;
                 job.moved = true;
-                if !crowd.liars.contains(&job.from) {
+                if !crowd.useless.contains(&job.from) {
                     crowd.moved_at = Some(now);
                 }
                 return false;
@@ -343,7 +344,7 @@ impl Transfer {
                     return false;
                 };
                 crowd.mates.gave(&job.from);
-                crowd.liars.remove(&job.from);
+                crowd.useless.remove(&job.from);
                 crowd.moved_at = Some(now);
                 self.present.insert(layout.range(job.piece));
                 self.cancel_jobs(|other| other.piece == job.piece);
@@ -365,8 +366,8 @@ impl Transfer {
         // A leader that only names peers that do not give is left as one that has come to a stand.
         crowd.moved_at.get_or_insert(now);
         crowd.mates.failed(&job.from, job.piece, fault, now);
-        if fault == PeerFault::Wrong {
-            crowd.liars.insert(job.from.clone());
+        if matches!(fault, PeerFault::Wrong | PeerFault::Unreachable) {
+            crowd.useless.insert(job.from.clone());
         }
         let (piece, from) = (job.piece, job.from);
         self.report(Report::Failed { piece, from, fault });
